@@ -1,0 +1,99 @@
+"""Half-open byte intervals, and sets of them.
+
+A `Spans` is what is held of a body: sorted, disjoint, never touching, never empty spans. It is a value: every
+operation returns a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["Span", "Spans"]
+
+
+class Span(NamedTuple):
+    """Bytes `start` up to but not including `stop`; 0 <= start <= stop."""
+
+    start: int
+    stop: int
+
+    @property
+    def length(self) -> int:
+        """Bytes in it."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """A set of bytes. Build it with `Spans.of`; `items` is sorted, disjoint and never touching."""
+
+    items: tuple[Span, ...] = ()
+
+    @classmethod
+    def of(cls, spans: Iterable[tuple[int, int]]) -> Spans:
+        """The union of spans given in any order, overlapping or not; empty ones vanish."""
+        merged: list[Span] = []
+        for start, stop in sorted(spans):
+            if start >= stop:
+                continue
+            if merged and start <= merged[-1].stop:
+                merged[-1] = Span(merged[-1].start, max(merged[-1].stop, stop))
+            else:
+                merged.append(Span(start, stop))
+        return cls(tuple(merged))
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self.items)
+
+    def __bool__(self) -> bool:
+        return bool(self.items)
+
+    @property
+    def length(self) -> int:
+        """Bytes in the set."""
+        return sum(span.stop - span.start for span in self.items)
+
+    @property
+    def front(self) -> int:
+        """How far the bytes reach from offset 0 without a gap."""
+        return self.items[0].stop if self.items and self.items[0].start == 0 else 0
+
+    def add(self, span: tuple[int, int]) -> Spans:
+        """The set with this span as well."""
+        start, stop = span
+        if self.items and start < stop:  # the common case by far: the last span grows
+            last = self.items[-1]
+            if last.start <= start <= last.stop:
+                return Spans((*self.items[:-1], Span(last.start, max(last.stop, stop))))
+        return Spans.of((*self.items, span))
+
+    def union(self, other: Iterable[tuple[int, int]]) -> Spans:
+        """The set with all of those as well."""
+        return Spans.of((*self.items, *other))
+
+    def remove(self, span: tuple[int, int]) -> Spans:
+        """The set without this span."""
+        start, stop = span
+        kept: list[tuple[int, int]] = []
+        for item in self.items:
+            kept.append((item.start, min(item.stop, start)))
+            kept.append((max(item.start, stop), item.stop))
+        return Spans.of(kept) if start < stop else self
+
+    def without(self, other: Iterable[tuple[int, int]]) -> Spans:
+        """The set without any of those."""
+        left = self
+        for span in other:
+            left = left.remove(span)
+        return left
+
+    def gaps(self, total: int) -> Spans:
+        """What is missing of `[0, total)`."""
+        return Spans((Span(0, total),) if total > 0 else ()).without(self.items)
+
+    def covers(self, span: tuple[int, int]) -> bool:
+        """Whether every byte of the span is in the set."""
+        start, stop = span
+        return start >= stop or any(item.start <= start and stop <= item.stop for item in self.items)
