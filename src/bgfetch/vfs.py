@@ -1,0 +1,199 @@
+"""Every file operation bgfetch makes, in one small class.
+
+Tests put another one in its place that fails the Nth operation, forgets unsynced writes or tears them. The rules
+the callers keep (Pillai et al., "All File Systems Are Not Created Equal", OSDI 2014): data is synced before a
+record names it; a small file is replaced by write, sync, rename, sync of the directory; a new name is synced
+through its directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import threading
+from pathlib import Path
+
+__all__ = ["Vfs"]
+
+_CLOEXEC = getattr(os, "O_CLOEXEC", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+class Vfs:
+    """The real file system. Every method raises OSError as the system gives it."""
+
+    def __init__(self) -> None:
+        self._seek_lock = threading.Lock()
+
+    def open(self, path: Path, *, create: bool = False, readonly: bool = False) -> int:
+        """A descriptor of a regular file, 0600 when created; a link in its place is refused."""
+        flags = _CLOEXEC | _NOFOLLOW | _BINARY
+        flags |= os.O_RDONLY if readonly else os.O_RDWR
+        if create:
+            flags |= os.O_CREAT
+        return os.open(path, flags, 0o600)
+
+    def close(self, fd: int) -> None:
+        """Give the descriptor back."""
+        os.close(fd)
+
+    def pwrite(self, fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        view = memoryview(data)
+        while view:
+            written = self._pwrite(fd, view, offset)
+            if written == 0:
+                raise OSError(errno.EIO, "the file took no bytes")
+            view = view[written:]
+            offset += written
+
+    def pread_into(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """Fill `buffer` from `offset`; bytes read, less than its length only at the end of the file."""
+        got = 0
+        while got < len(buffer):
+            count = self._pread(fd, buffer[got:], offset + got)
+            if count == 0:
+                break
+            got += count
+        return got
+
+    def allocate(self, fd: int, length: int) -> None:
+        """Reserve room for `length` bytes, so that a full disk is known before the first byte."""
+        if length <= 0:
+            return
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(fd, 0, length)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+            else:
+                return
+        if os.fstat(fd).st_size < length:
+            os.ftruncate(fd, length)
+
+    def truncate(self, fd: int, length: int) -> None:
+        """Make the file exactly `length` bytes long."""
+        os.ftruncate(fd, length)
+
+    def datasync(self, fd: int) -> None:
+        """Return when the file's bytes would survive a power cut."""
+        getattr(os, "fdatasync", os.fsync)(fd)
+
+    def sync(self, fd: int) -> None:
+        """Return when the file's bytes and size would survive a power cut."""
+        os.fsync(fd)
+
+    def sync_directory(self, path: Path) -> None:
+        """Return when the names in the directory would survive a power cut."""
+        if os.name == "nt":  # pragma: no cover - Windows journals names itself and opens no directories
+            return
+        fd = os.open(path, os.O_RDONLY | _CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory only its owner may enter, and those above it; fine if it is there."""
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file another name on the same file system, replacing what had it."""
+        os.replace(source, target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; FileExistsError if that is taken."""
+        os.link(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Remove a name; fine if it is not there."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a directory with all below it; fine if it is not there."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+
+    def remove_directory(self, path: Path) -> None:
+        """Remove an empty directory; fine if it is not there or not empty."""
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
+
+    def size(self, path: Path) -> int | None:
+        """Bytes of a regular file, or None where there is none."""
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def names(self, path: Path) -> list[str]:
+        """Sorted names in a directory; none where there is no such directory."""
+        try:
+            return sorted(os.listdir(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def read(self, path: Path, *, most: int = 1 << 26) -> bytes:
+        """A small file's bytes, `most` at the most."""
+        fd = self.open(path, readonly=True)
+        try:
+            buffer = bytearray(min(most, os.fstat(fd).st_size))
+            got = self.pread_into(fd, memoryview(buffer), 0)
+        finally:
+            self.close(fd)
+        return bytes(buffer[:got])
+
+    def replace(self, path: Path, data: bytes, *, durable: bool = True) -> None:
+        """Put `data` under this name whole or not at all; `durable` waits until a power cut cannot undo it."""
+        draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+        fd = self.open(draft, create=True)
+        try:
+            self.truncate(fd, 0)
+            self.pwrite(fd, data, 0)
+            if durable:
+                self.sync(fd)
+        finally:
+            self.close(fd)
+        self.rename(draft, path)
+        if durable:
+            self.sync_directory(path.parent)
+
+    def make_read_only(self, path: Path) -> None:
+        """Take away everybody's right to write."""
+        os.chmod(path, 0o444)
+
+    def free_space(self, path: Path) -> int:
+        """Bytes an ordinary user can still write below this path."""
+        return shutil.disk_usage(path).free
+
+    if hasattr(os, "pwrite"):
+
+        def _pwrite(self, fd: int, view: memoryview, offset: int) -> int:
+            return os.pwrite(fd, view, offset)
+
+        def _pread(self, fd: int, view: memoryview, offset: int) -> int:
+            return os.preadv(fd, [view], offset) if hasattr(os, "preadv") else self._seek_read(fd, view, offset)
+
+    else:  # pragma: no cover - Windows
+
+        def _pwrite(self, fd: int, view: memoryview, offset: int) -> int:
+            with self._seek_lock:
+                os.lseek(fd, offset, os.SEEK_SET)
+                return os.write(fd, view)
+
+        def _pread(self, fd: int, view: memoryview, offset: int) -> int:
+            return self._seek_read(fd, view, offset)
+
+    def _seek_read(self, fd: int, view: memoryview, offset: int) -> int:  # pragma: no cover - no preadv
+        with self._seek_lock:
+            os.lseek(fd, offset, os.SEEK_SET)
+            data = os.read(fd, len(view))
+        view[: len(data)] = data
+        return len(data)
