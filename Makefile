@@ -1,0 +1,89 @@
+# Every task of a developer and of CI; `make` alone lists them.
+# PYTHON only makes the environment; from then on its own interpreter is used.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+CLEAN_ENV := env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.PHONY: help setup fmt check test wheel-test faults bench demo build lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+
+# ---- The environment: stamps live inside it, so that deleting it deletes them ----
+
+$(VENV)/.locked: requirements/dev.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "bgfetch needs Python 3.11 or newer: set PYTHON, as in: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make environments; on Debian and Ubuntu install: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Making $(VENV) from requirements/dev.lock"
+	@$(CLEAN_ENV) $(PYTHON) -m venv --clear $(VENV)
+	@$(CLEAN_ENV) $(PY) -m pip install --quiet --no-deps --require-hashes -r requirements/dev.lock
+	@touch $@
+
+# Editable, without dependencies and without an isolated build: everything comes from the lock.
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	@$(CLEAN_ENV) $(PY) -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
+	@touch $@
+
+# What only the demo or the benchmarks need is added to the same environment when first asked for.
+$(VENV)/.demo $(VENV)/.bench: $(VENV)/.%: requirements/%.lock $(VENV)/.installed
+	@echo "Adding requirements/$*.lock to $(VENV)"
+	@$(CLEAN_ENV) $(PY) -m pip install --quiet --no-deps --require-hashes -r requirements/$*.lock
+	@touch $@
+
+setup: $(VENV)/.installed ## make .venv from the lock and install bgfetch editable; instant when nothing changed
+
+# ---- Everyday ----
+
+fmt: setup ## format the code and mend what can be mended by itself
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+check: setup ## lint, format, two type checkers, spelling
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m basedpyright
+	$(VENV)/bin/codespell
+
+# Both halves run whatever the first one says; the summary of the whole suite comes last.
+test: setup ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
+	@status=0; \
+	$(MAKE) wheel-test || status=$$?; \
+	$(PY) -m pytest -m "not faults" --cov --cov-report=term-missing:skip-covered --cov-fail-under=100 || status=$$?; \
+	exit $$status
+
+wheel-test: setup ## the unit tests against the built wheel, src out of sight
+	@$(CLEAN_ENV) $(PY) tools/wheel_test.py
+
+faults: setup ## the full matrix of kills, torn writes, full disks and lying servers
+	$(PY) -m pytest tests/faults
+
+bench: $(VENV)/.bench ## throughput, CPU and memory beside other tools
+	$(PY) -m pytest tests/bench -s
+
+demo: $(VENV)/.demo ## fetch a real model in the background and run it
+	$(PY) examples/demo.py
+
+# ---- Releases ----
+
+build: setup ## the wheel and the source archive in dist/
+	$(PY) -m hatchling build
+
+# UPGRADE=--upgrade takes the newest of everything; without it pins move only where they must.
+COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(UPGRADE)
+lock: setup ## pin the dependencies again from pyproject.toml; UPGRADE=--upgrade for the newest
+	$(COMPILE) --group dev -o requirements/dev.lock
+	$(COMPILE) --group demo --constraint requirements/dev.lock -o requirements/demo.lock
+	$(COMPILE) --group bench --constraint requirements/dev.lock -o requirements/bench.lock
+	@! grep -nE '://|^-|(^| )/' requirements/*.lock || { echo "a lock names a host or a path" >&2; exit 1; }
+
+clean: ## remove everything that make has made
+	rm -rf $(VENV) build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests examples tools -name __pycache__ -type d -prune -exec rm -rf {} +
