@@ -37,13 +37,12 @@ BESIDE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
 
 # All that the core may import from elsewhere. Before adding a name ask: does it give the same answer each time,
 # from its arguments alone? `module.name` permits one name of a module that also does impure things.
-PURE = frozenset(
-    """
-    __future__ abc base64 binascii bisect collections collections.abc dataclasses datetime enum functools hashlib
-    heapq ipaddress itertools json math operator re statistics string struct typing unicodedata urllib.parse
-    email.utils.parsedate_to_datetime pathlib.PurePosixPath
-    """.split()
-)
+PURE = frozenset({
+    "__future__", "abc", "base64", "binascii", "bisect", "collections", "collections.abc", "dataclasses", "datetime",
+    "email.utils.parsedate_to_datetime", "enum", "functools", "hashlib", "heapq", "ipaddress", "itertools", "json",
+    "math", "operator", "pathlib.PurePosixPath", "re", "statistics", "string", "struct", "typing", "unicodedata",
+    "urllib.parse",
+})  # fmt: skip
 
 # Calls that need no import and still reach the world, or ask a clock.
 IMPURE_CALLS = frozenset({"open", "print", "input", "now", "utcnow", "today", "getenv"})
