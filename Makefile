@@ -22,18 +22,18 @@ $(VENV)/.locked: requirements/dev.lock
 	  echo "$(PYTHON) cannot make environments; on Debian and Ubuntu install: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Making $(VENV) from requirements/dev.lock"
 	@$(CLEAN_ENV) $(PYTHON) -m venv --clear $(VENV)
-	@$(CLEAN_ENV) $(PY) -m pip install --quiet --no-deps --require-hashes -r requirements/dev.lock
+	@$(CLEAN_ENV) $(PY) -m pip install -qq --no-deps --require-hashes -r requirements/dev.lock
 	@touch $@
 
 # Editable, without dependencies and without an isolated build: everything comes from the lock.
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml
-	@$(CLEAN_ENV) $(PY) -m pip install --quiet --no-deps --no-index --no-build-isolation --editable .
+	@$(CLEAN_ENV) $(PY) -m pip install -qq --no-deps --no-index --no-build-isolation --editable .
 	@touch $@
 
 # What only the demo or the benchmarks need is added to the same environment when first asked for.
 $(VENV)/.demo $(VENV)/.bench: $(VENV)/.%: requirements/%.lock $(VENV)/.installed
 	@echo "Adding requirements/$*.lock to $(VENV)"
-	@$(CLEAN_ENV) $(PY) -m pip install --quiet --no-deps --require-hashes -r requirements/$*.lock
+	@$(CLEAN_ENV) $(PY) -m pip install -qq --no-deps --require-hashes -r requirements/$*.lock
 	@touch $@
 
 setup: $(VENV)/.installed ## make .venv from the lock and install bgfetch editable; instant when nothing changed
@@ -49,7 +49,7 @@ check: setup ## lint, format, two type checkers, spelling
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	$(PY) -m basedpyright
-	$(VENV)/bin/codespell
+	$(PY) -m codespell_lib
 
 # Both halves run whatever the first one says; the summary of the whole suite comes last.
 test: setup ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
@@ -76,7 +76,7 @@ build: setup ## the wheel and the source archive in dist/
 	$(PY) -m hatchling build
 
 # UPGRADE=--upgrade takes the newest of everything; without it pins move only where they must.
-COMPILE = $(VENV)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+COMPILE = $(PY) -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links $(UPGRADE)
 lock: setup ## pin the dependencies again from pyproject.toml; UPGRADE=--upgrade for the newest
 	$(COMPILE) --group dev -o requirements/dev.lock
