@@ -1,0 +1,162 @@
+"""Where the bytes of one transfer go: gathered to whole pieces, checksummed, written at their offset.
+
+This is the hot path. libcurl hands over 16 KiB at a time; a write per piece instead of per chunk is the largest
+single gain on the write side (measured: 1.66 against 2.53 CPU seconds per GB).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import google_crc32c
+
+from bgfetch.cache.partials import Partial
+from bgfetch.core.model import Fault
+from bgfetch.core.pieces import Slot
+from bgfetch.core.segments import PIECE
+
+__all__ = ["BufferPool", "PieceWriter", "UnacceptableBytes"]
+
+_extend = google_crc32c.extend
+
+
+class UnacceptableBytes(Exception):  # noqa: N818 - names what came, carries the fault
+    """The first bytes show that this is not the file; nothing was written."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.detail)
+        self.fault = fault
+
+
+class BufferPool:
+    """Piece-sized buffers lent to transfers, so that memory follows the connections and nothing else."""
+
+    def __init__(self) -> None:
+        self._free: list[bytearray] = []
+
+    def lend(self) -> bytearray:
+        """A buffer of PIECE bytes with anything in it."""
+        return self._free.pop() if self._free else bytearray(PIECE)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Return a lent buffer."""
+        self._free.append(buffer)
+
+
+class PieceWriter:
+    """Takes the body of one transfer in order and stores it in a partial.
+
+    Args:
+        partial: Where it goes.
+        start: Offset in the body of the first byte; within a piece only right behind what is held of it.
+        stop: Offset to stop at, or None for the end of the transfer. May be lowered while bytes come.
+        stored: Called with (start, stop, differs) after bytes are written; `differs` says that other bytes
+            stood there before.
+        inspect: Judges the first bytes of the body before any is written.
+        compare: A repair: whole pieces only, and one that has its checksum already is left as it is.
+        pool: Lends the buffer.
+    """
+
+    def __init__(
+        self,
+        partial: Partial,
+        start: int,
+        stop: int | None,
+        *,
+        stored: Callable[[int, int, bool], None],
+        pool: BufferPool,
+        inspect: Callable[[bytes], Fault | None] | None = None,
+        compare: bool = False,
+    ) -> None:
+        self.position = start
+        self.stop = stop
+        partial.acquire()
+        self._partial = partial
+        self._stored = stored
+        self._pool = pool
+        self._inspect = inspect if start == 0 else None
+        self._compare = compare
+        self._buffer = pool.lend()
+        self._index, self._fill = divmod(start, PIECE)
+        self._written = self._fill
+        self._crc = self._first_crc()
+
+    def _first_crc(self) -> int:
+        if self._fill == 0:
+            return 0
+        slot = self._partial.slot(self._index)
+        if slot.length != self._fill:
+            msg = f"a transfer from {self.position} does not continue its piece, which holds {slot.length} bytes"
+            raise ValueError(msg)
+        return slot.crc
+
+    @property
+    def gathered(self) -> int:
+        """Bytes taken and not yet written."""
+        return self._fill - self._written
+
+    def write(self, chunk: bytes) -> bool:
+        """Take the next bytes; False when `stop` is reached and no more are wanted. OSError from the disk."""
+        size = len(chunk)
+        stop = self.stop
+        if stop is not None:
+            room = stop - self.position - (self._fill - self._written)
+            if size >= room:
+                self._gather(chunk if size == room else chunk[: max(0, room)])
+                self.flush()
+                return False
+        self._gather(chunk)
+        return True
+
+    def _gather(self, chunk: bytes) -> None:
+        fill = self._fill
+        size = len(chunk)
+        if fill + size <= PIECE:
+            self._buffer[fill : fill + size] = chunk
+            self._crc = _extend(self._crc, chunk)
+            self._fill = fill + size
+            if self._fill == PIECE:
+                self._put()
+            return
+        room = PIECE - fill
+        self._gather(chunk[:room])
+        self._gather(chunk[room:])
+
+    def flush(self) -> None:
+        """Write what was gathered, unless this is a repair, which replaces whole pieces only."""
+        if self._fill > self._written and not (self._compare and not self._at_end()):
+            self._put()
+
+    def _at_end(self) -> bool:
+        return self._fill == PIECE or (
+            self.stop is not None and self._index * PIECE + self._fill == self.stop
+        )
+
+    def _put(self) -> None:
+        if self._inspect is not None:
+            fault = self._inspect(bytes(self._buffer[: min(1024, self._fill)]))
+            if fault is not None:
+                raise UnacceptableBytes(fault)
+            self._inspect = None
+        before = self._partial.slot(self._index)
+        slot = Slot(self._fill, self._crc)
+        differs = self._compare and before != slot
+        if differs or not self._compare:
+            with memoryview(self._buffer) as view:
+                self._partial.store(self._index, self._written, view[self._written : self._fill], self._grown(before, slot))
+        start = self._index * PIECE + self._written
+        self.position = self._index * PIECE + self._fill
+        self._written = self._fill
+        if self._fill == PIECE:
+            self._index, self._fill, self._written, self._crc = self._index + 1, 0, 0, 0
+        self._stored(start, self.position, differs)
+
+    def _grown(self, before: Slot, slot: Slot) -> Slot:
+        # A whole body sent again passes over bytes that are held; its shorter claim must not hide the longer one.
+        return slot if slot.length >= before.length else before
+
+    def close(self) -> None:
+        """Give the buffer back; what was gathered and not flushed is gone."""
+        self._pool.give_back(self._buffer)
+        self._partial.close()
+        self._fill = self._written

@@ -1,0 +1,109 @@
+"""The seam between deciding and transferring: what a transport is given, and what it tells back.
+
+A transport makes exactly one HTTP exchange for each `Exchange`: it follows no redirect, retries nothing and decides
+nothing. It calls the receiver from a thread of its own, in the order head, body*, then once ended or failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bgfetch.core.model import Fault, ReplyHead
+
+__all__ = ["Deadlines", "Exchange", "Receiver", "Transport"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """When a silent or dripping peer is given up, seconds (Slowloris-like peers defeat per-read time-outs).
+
+    Args:
+        connect: Name look-up, connection and TLS together.
+        head: From the request to the end of the reply head.
+        silence: Between two arrivals of body bytes.
+        least_rate: Bytes a second a body must average over `window`.
+        window: Seconds that average is taken over.
+    """
+
+    connect: float = 15.0
+    head: float = 30.0
+    silence: float = 30.0
+    least_rate: int = 1024
+    window: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request to send.
+
+    Args:
+        flight: Number it is known by; never used twice.
+        url: Absolute URL.
+        method: HTTP method.
+        headers: Every header field to send, besides Host and those of the body.
+        body: Request body, or None.
+        multiplex: Whether HTTP/2 may share a connection; false for large ranges, which want one each.
+        public_only: Whether an address of this machine or of a private network is refused once connected.
+    """
+
+    flight: int
+    url: str
+    method: str = "GET"
+    headers: Sequence[tuple[str, str]] = ()
+    body: bytes | None = None
+    multiplex: bool = False
+    public_only: bool = False
+
+
+class Receiver(Protocol):
+    """Whom a transport tells; called on the transport's thread, so it must be quick."""
+
+    def head(self, reply: ReplyHead) -> bool:
+        """The reply head is there; False = the body is not wanted."""
+        ...
+
+    def body(self, chunk: bytes) -> bool:
+        """The next bytes of the body, at most 1 MiB; False = no more are wanted. May raise OSError."""
+        ...
+
+    def tick(self) -> None:
+        """About once a second while the exchange is open: time to write what was gathered. May raise OSError."""
+        ...
+
+    def sent(self, count: int) -> None:
+        """Bytes of the request body sent so far."""
+        ...
+
+    def ended(self) -> None:
+        """The exchange is over and its framing was complete, or the receiver wanted no more. Called at most once."""
+        ...
+
+    def failed(self, fault: Fault) -> None:
+        """The exchange is over and was not complete. Called at most once, never together with `ended`."""
+        ...
+
+
+class Transport(Protocol):
+    """Makes exchanges. All methods may be called from any thread and return at once."""
+
+    def start(self, exchange: Exchange, receiver: Receiver) -> None:
+        """Begin; the receiver hears of the end in every case."""
+        ...
+
+    def stop(self, flight: int) -> None:
+        """Give this exchange up; the receiver hears `failed` with kind "stopped", unless it ended before."""
+        ...
+
+    def pause(self, flight: int) -> None:
+        """Take no more bytes of this exchange until `resume`; its deadlines stand still."""
+        ...
+
+    def resume(self, flight: int) -> None:
+        """Go on after `pause`."""
+        ...
+
+    def close(self) -> None:
+        """Give everything up and end the thread; returns when it has ended."""
+        ...
