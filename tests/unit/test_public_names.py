@@ -1,0 +1,30 @@
+"""The public names of bgfetch. Taking one away or renaming it breaks people: do it on purpose, here."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+# Public modules and what each gives to the world, sorted. Everything else may change without notice.
+PUBLIC: dict[str, list[str]] = {
+    "bgfetch": [],
+    "bgfetch.testing": [],
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_names_are_pinned(module: str) -> None:
+    """A public module exports what is written here, no more and no less."""
+    exported = getattr(importlib.import_module(module), "__all__", [])
+    assert sorted(exported) == PUBLIC[module]
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_names_lead_somewhere_documented(module: str) -> None:
+    """Each public name can be had (those loaded late, too), and says what it is."""
+    home = importlib.import_module(module)
+    for name in PUBLIC[module]:
+        thing = getattr(home, name)
+        assert name in dir(home)
+        assert isinstance(thing, str) or (getattr(thing, "__doc__", None) or "").strip(), name
