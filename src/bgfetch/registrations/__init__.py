@@ -1,0 +1,1 @@
+"""What outlives the process that asked: registrations, the events they owe, their log."""
