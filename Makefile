@@ -55,7 +55,7 @@ check: setup ## lint, format, two type checkers, spelling
 test: setup ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
 	@status=0; \
 	$(MAKE) wheel-test || status=$$?; \
-	$(PY) -m pytest -m "not faults" --cov --cov-report=term-missing:skip-covered --cov-fail-under=100 || status=$$?; \
+	$(PY) -m pytest -m "not faults" --ignore=tests/bench --cov --cov-report=term-missing:skip-covered --cov-fail-under=100 || status=$$?; \
 	exit $$status
 
 wheel-test: setup ## the unit tests against the built wheel, src out of sight

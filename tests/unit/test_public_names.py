@@ -9,7 +9,23 @@ import pytest
 # Public modules and what each gives to the world, sorted. Everything else may change without notice.
 PUBLIC: dict[str, list[str]] = {
     "bgfetch": [],
-    "bgfetch.testing": [],
+    "bgfetch.testing": [
+        "Content",
+        "Exchange",
+        "FaultServer",
+        "Fuse",
+        "Handler",
+        "OriginServer",
+        "Outcome",
+        "Reply",
+        "SCENARIOS",
+        "Scenario",
+        "Seen",
+        "SeenRequest",
+        "plain",
+        "probe",
+        "text_reply",
+    ],
 }
 
 
