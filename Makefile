@@ -51,11 +51,12 @@ check: setup ## lint, format, two type checkers, spelling
 	$(PY) -m basedpyright
 	$(PY) -m codespell_lib
 
+COVERAGE := --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 # Both halves run whatever the first one says; the summary of the whole suite comes last.
 test: setup ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
 	@status=0; \
 	$(MAKE) wheel-test || status=$$?; \
-	$(PY) -m pytest -m "not faults" --ignore=tests/bench --cov --cov-report=term-missing:skip-covered --cov-fail-under=100 || status=$$?; \
+	$(PY) -m pytest -m "not faults" --ignore=tests/bench $(COVERAGE) || status=$$?; \
 	exit $$status
 
 wheel-test: setup ## the unit tests against the built wheel, src out of sight
