@@ -41,6 +41,11 @@ class Fuse:
             self._left -= allowed
             return allowed
 
+    def give_back(self, count: int) -> None:
+        """Take so many back that were allowed and not used."""
+        with self._lock:
+            self._left += count
+
     @property
     def burnt(self) -> bool:
         """Whether nothing is left."""
@@ -187,9 +192,7 @@ class Exchange:
     def stream(self, chunks: Iterable[Chunk], *fuses: Fuse) -> bool:
         """Write body bytes as far as every fuse lasts, at the server's rate; whether all of them went out."""
         for chunk in chunks:
-            allowed = len(chunk)
-            for fuse in fuses:
-                allowed = fuse.take(allowed)
+            allowed = _allowed(len(chunk), fuses)
             self._paced(chunk[:allowed])
             if allowed < len(chunk):
                 self.drop()
@@ -258,6 +261,18 @@ def _body(reply: Reply, tamper: Tamper | None) -> Iterable[Chunk]:
         for chunk in reply.content.chunks(start, stop):
             yield tamper(start, chunk) if tamper else chunk
             start += len(chunk)  # noqa: PLW2901  the chunks of a span follow each other
+
+
+def _allowed(count: int, fuses: Iterable[Fuse]) -> int:
+    """How many bytes every one of the fuses allows; each counts only those."""
+    takes: list[tuple[Fuse, int]] = []
+    allowed = count
+    for fuse in fuses:
+        allowed = fuse.take(allowed)
+        takes.append((fuse, allowed))
+    for fuse, taken in takes:
+        fuse.give_back(taken - allowed)
+    return allowed
 
 
 def _fields(lines: Iterable[str]) -> dict[str, str]:
