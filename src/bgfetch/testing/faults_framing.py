@@ -4,27 +4,31 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from bgfetch.testing.content import Chunk
+from bgfetch.testing.content import Chunk, Content
 from bgfetch.testing.exchange import Exchange, Fuse, Handler
-from bgfetch.testing.message import Reply
+from bgfetch.testing.message import Reply, SeenRequest, asked_span, correct_reply, text_reply
 from bgfetch.testing.origin import OriginServer, plain
 from bgfetch.testing.scenario import Outcome, Scenario
 
 __all__ = ["TABLE"]
 
-Misbehave = Callable[[Exchange, Reply], object]
-"""Given the exchange and the correct reply: writes something else."""
+Misbehave = Callable[..., object]
+"""Given the exchange, the correct reply and keyword parameters of its own: writes something else."""
 
 
-def spoiled(server: OriginServer, *, by: Misbehave, times: int | None = None) -> Handler:
-    """The first `times` GETs (all when None) are answered by `by`."""
+def spoiled(
+    server: OriginServer, *, by: Misbehave, times: int | None = None, **parameters: object
+) -> Handler:
+    """The first `times` GETs (all when None) are answered by `by` with these parameters."""
     left = Fuse(times)
+    by = _bound(by, parameters)
 
     def answer(exchange: Exchange) -> None:
         reply = exchange.correct()
@@ -36,9 +40,12 @@ def spoiled(server: OriginServer, *, by: Misbehave, times: int | None = None) ->
     return answer
 
 
-def everywhere(server: OriginServer, *, by: Misbehave, times: int | None = None) -> Handler:
-    """The first `times` requests (all when None) are answered by `by`, HEAD too."""
+def everywhere(
+    server: OriginServer, *, by: Misbehave, times: int | None = None, **parameters: object
+) -> Handler:
+    """The first `times` requests (all when None) are answered by `by` with these parameters, HEAD too."""
     left = Fuse(times)
+    by = _bound(by, parameters)
 
     def answer(exchange: Exchange) -> None:
         if left.take():
@@ -47,6 +54,12 @@ def everywhere(server: OriginServer, *, by: Misbehave, times: int | None = None)
             plain(exchange)
 
     return answer
+
+
+def _bound(by: Misbehave, parameters: Mapping[str, object]) -> Misbehave:
+    # Asked here, in the test's thread: within a handler a wrong name would look like a broken connection.
+    inspect.signature(by).bind_partial(None, None, **parameters)
+    return partial(by, **parameters)
 
 
 def chunked(exchange: Exchange, reply: Reply) -> None:
@@ -75,14 +88,34 @@ def length_short(exchange: Exchange, reply: Reply) -> None:
     exchange.drop()
 
 
-def length_long(exchange: Exchange, reply: Reply, *, extra: int = 1000) -> None:
-    """Content-Length, and the total, promise more than there is."""
-    total = reply.content.length + extra
-    if reply.status == 206:
-        start, _ = reply.spans[0]
-        reply = reply.but(content_range=f"bytes {start}-{total - 1}/{total}")
-    exchange.drop()
-    exchange.send(reply.but(content_length=str(reply.length + extra)))
+def length_long(server: OriginServer, *, extra: int = 1000) -> Handler:
+    """Content-Length, the total and HEAD promise so many bytes more than there are, and always the same."""
+
+    def answer(exchange: Exchange) -> None:
+        content = exchange.content
+        if content is None or exchange.request.method not in {"GET", "HEAD"}:
+            plain(exchange)
+            return
+        reply = _promising(exchange.request, content, total=content.length + extra)
+        if exchange.request.method == "GET" and int(reply.headers["Content-Length"]) != reply.length:
+            exchange.drop()
+        exchange.send(reply)
+
+    return answer
+
+
+def _promising(request: SeenRequest, content: Content, *, total: int) -> Reply:
+    """What a correct origin would answer if there were `total` bytes, with those that there are."""
+    span = asked_span(request.range, total) if request.method == "GET" else None
+    if span is not None and span[0] == span[1]:
+        return text_reply(416, "there are no such bytes\n").but(content_range=f"bytes */{total}")
+    start, stop = span or (0, total)
+    whole = correct_reply(replace(request, headers={}), content)
+    reply = replace(whole, spans=((min(start, content.length), min(stop, content.length)),))
+    reply = reply.but(content_length=str(stop - start))
+    if span is None:
+        return reply
+    return replace(reply, status=206).but(content_range=f"bytes {start}-{stop - 1}/{total}")
 
 
 def body_long(exchange: Exchange, reply: Reply, *, extra: int = 1000) -> None:
@@ -196,7 +229,7 @@ TABLE = (
     _get("no-length", _FINISH, "no length: the body ends with the connection", unframed),
     _get("no-length-truncated", _DIGEST, "no length, and cut halfway, `times` times", unframed_cut, times=1),
     _get("length-short", _DIGEST, "Content-Length of half the body, `times` times", length_short, times=1),
-    _get("length-long", _REFUSE, "Content-Length of more than there is", length_long),
+    Scenario("length-long", "length", _REFUSE, "Content-Length of more than there is", length_long),
     _get("length-twice", _REFUSE, "two Content-Lengths that differ", length_twice),
     _get(
         "length-negative",

@@ -18,7 +18,7 @@ class Seen:
 
     Args:
         raw: Every byte, as received.
-        ended: "fin", "reset", "timeout", or "limit" when the probe had enough.
+        ended: "fin"; "reset", also for TLS that ends without a goodbye; "timeout"; "limit" when the probe had enough.
     """
 
     raw: bytes
@@ -72,7 +72,9 @@ def probe(
     request = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
     sock = socket.create_connection((parts.hostname or "", parts.port or 80), timeout)
     if parts.scheme == "https":
-        sock = (tls or ssl.create_default_context()).wrap_socket(sock, server_hostname=parts.hostname)
+        context = tls or ssl.create_default_context()
+        # By default Python takes an end of TLS without a goodbye, a truncation, for a good end.
+        sock = context.wrap_socket(sock, server_hostname=parts.hostname, suppress_ragged_eofs=False)
     with sock:
         return _listen(sock, request, until=time.monotonic() + timeout, limit=limit)
 

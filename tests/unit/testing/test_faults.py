@@ -78,6 +78,36 @@ def test_healing_ends_every_fault(name: str, tls: ssl.SSLContext) -> None:
         assert (seen.status, seen.body, seen.ended) == (200, server.body, "fin")
 
 
+@pytest.mark.parametrize(
+    ("name", "ended"), [("plain", "fin"), ("no-length", "fin"), ("drop-fin", "reset"), ("drop-rst", "reset")]
+)
+def test_every_fault_can_be_had_over_tls(name: str, ended: str, tls: ssl.SSLContext) -> None:
+    """A good end says goodbye in TLS; a drop does not, so that it can be told from an end."""
+    with FaultServer(BODY, name, tls=tls) as server:
+        seen = probe(server.url, tls=trusting())
+        assert server.url.startswith("https://")
+        assert seen.ended == ended
+        assert seen.body == BODY[: SIXTH if name == "drop-fin" else len(seen.body)]
+
+
+def test_a_wrong_parameter_of_any_scenario_is_found_at_once() -> None:
+    """No handler waits for its first request to say that it cannot work."""
+    for name in ("long-header", "endless", "1xx-few", "206-lying", "captive-html"):
+        with pytest.raises(TypeError):
+            FaultServer(BODY, name, nonsense=1)
+
+
+def test_a_lie_about_the_length_is_the_same_everywhere() -> None:
+    """HEAD, whole answers and ranges promise the same bytes that are not there."""
+    with FaultServer(BODY, "length-long", extra=10) as server:
+        assert probe(server.url, method="HEAD").headers["content-length"] == "60010"
+        inside, beyond = span(server, 0, 9), span(server, 59_990)
+        assert (inside.headers["content-range"], inside.body) == ("bytes 0-9/60010", BODY[:10])
+        assert (beyond.headers["content-length"], beyond.body) == ("20", BODY[-10:])
+        assert span(server, 60_000).body == b""
+        assert span(server, 60_010).headers["content-range"] == "bytes */60010"
+
+
 def test_an_unknown_name_is_refused_with_its_neighbours() -> None:
     """A typing error is found at once and leaves nothing open."""
     with pytest.raises(InvalidRequest, match="drop-fin"):

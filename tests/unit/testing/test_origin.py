@@ -138,7 +138,7 @@ def test_rate_and_latency_take_their_time() -> None:
     with OriginServer(b"x" * 10_000, rate=50_000, latency=0.1) as server:
         before = time.monotonic()
         assert len(probe(server.url).body) == 10_000
-        assert 0.28 <= time.monotonic() - before < 2
+        assert 0.28 <= time.monotonic() - before < 5
 
 
 def test_down_refuses_and_up_accepts_on_the_same_port() -> None:
@@ -178,7 +178,7 @@ def test_close_ends_every_thread(scenario: str) -> None:
         before = time.monotonic()
         server.close()
         server.close()
-        assert time.monotonic() - before < 2
+        assert time.monotonic() - before < 4
     assert not [thread for thread in threading.enumerate() if f"origin-{server.port}-" in thread.name]
 
 
