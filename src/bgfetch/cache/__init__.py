@@ -1,0 +1,1 @@
+"""Bytes on this machine: partials, blobs, named caches."""

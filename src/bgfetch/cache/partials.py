@@ -42,7 +42,6 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
         etag, last_modified, content_type: Of the version whose bytes these are.
         digest: "ALG:HEX" it must have, or "".
         scope, id, title: The registration that asked first.
-        spans: What was synced when this was written, [[start, stop], ...].
     """
 
     url: str
@@ -55,7 +54,6 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     scope: str = "default"
     id: str = ""
     title: str = ""
-    spans: tuple[tuple[int, int], ...] = ()
     version: int = 1
 
 
@@ -155,8 +153,15 @@ class Partial:
             self._put_slot(index, Slot(0, 0))
 
     def save_facts(self, facts: Facts) -> None:
-        """Replace `facts.json`, durably."""
-        self._vfs.replace(self.path / "facts.json", msgspec.json.encode(facts))
+        """Replace `facts.json`. Not synced: a power cut may leave the older one, or none; a kill does not."""
+        self._vfs.replace(self.path / "facts.json", msgspec.json.encode(facts), durable=False)
+
+    def facts(self) -> Facts | None:
+        """What stands in `facts.json`, or None where that cannot be read."""
+        try:
+            return msgspec.json.decode(self._vfs.read(self.path / "facts.json"), type=Facts)
+        except (OSError, msgspec.DecodeError):
+            return None
 
     def unlink(self) -> None:
         """Take the files' names away; whoever still writes to this object writes where nobody reads."""

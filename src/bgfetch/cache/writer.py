@@ -20,7 +20,7 @@ __all__ = ["BufferPool", "PieceWriter", "UnacceptableBytes"]
 _extend = google_crc32c.extend
 
 
-class UnacceptableBytes(Exception):  # noqa: N818 - names what came, carries the fault
+class UnacceptableBytes(Exception):
     """The first bytes show that this is not the file; nothing was written."""
 
     def __init__(self, fault: Fault) -> None:
@@ -48,7 +48,7 @@ class PieceWriter:
 
     Args:
         partial: Where it goes.
-        start: Offset in the body of the first byte; within a piece only right behind what is held of it.
+        start: Offset in the body of the first byte; the piece's bytes before it are held.
         stop: Offset to stop at, or None for the end of the transfer. May be lowered while bytes come.
         stored: Called with (start, stop, differs) after bytes are written; `differs` says that other bytes
             stood there before.
@@ -85,10 +85,12 @@ class PieceWriter:
         if self._fill == 0:
             return 0
         slot = self._partial.slot(self._index)
-        if slot.length != self._fill:
-            msg = f"a transfer from {self.position} does not continue its piece, which holds {slot.length} bytes"
-            raise ValueError(msg)
-        return slot.crc
+        if slot.length == self._fill:
+            return slot.crc
+        # A flight that was given up stored a little more of this piece meanwhile: the prefix is good all the same.
+        prefix = memoryview(bytearray(self._fill))
+        self._partial.read_into(prefix, self._index * PIECE)
+        return int(_extend(0, bytes(prefix)))
 
     @property
     def gathered(self) -> int:
@@ -143,7 +145,9 @@ class PieceWriter:
         differs = self._compare and before != slot
         if differs or not self._compare:
             with memoryview(self._buffer) as view:
-                self._partial.store(self._index, self._written, view[self._written : self._fill], self._grown(before, slot))
+                self._partial.store(
+                    self._index, self._written, view[self._written : self._fill], self._grown(before, slot)
+                )
         start = self._index * PIECE + self._written
         self.position = self._index * PIECE + self._fill
         self._written = self._fill

@@ -17,7 +17,16 @@ from typing import NamedTuple
 from bgfetch.core.segments import PIECE
 from bgfetch.core.spans import Span, Spans
 
-__all__ = ["SLOT_BYTES", "Slot", "decode_slots", "durable_prefix", "encode_slot", "held_in", "piece_span", "unproven"]
+__all__ = [
+    "SLOT_BYTES",
+    "Slot",
+    "decode_slots",
+    "durable_prefix",
+    "encode_slot",
+    "held_in",
+    "piece_span",
+    "unproven",
+]
 
 _SLOT = struct.Struct("<II")
 SLOT_BYTES = _SLOT.size

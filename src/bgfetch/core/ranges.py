@@ -268,7 +268,9 @@ def _partial(ask: Ask, reply: ReplyHead, known: Known) -> Verdict:
     if changed:
         return Restart(_fault("changed", f"{where} changed while it was fetched ({changed})"))
     if got.start != ask.start:
-        return Whole(_fault("bad-range-reply", f"{where} sent bytes from {got.start} where {ask.start} was asked"))
+        return Whole(
+            _fault("bad-range-reply", f"{where} sent bytes from {got.start} where {ask.start} was asked")
+        )
     total = known.total if got.total is None else got.total
     wrong = _wrong_size(ask, total, known)
     if wrong is not None:
@@ -341,8 +343,12 @@ def _wrong_size(ask: Ask, total: int | None, known: Known) -> Fault | None:
     return _fault("size", f"{_where(ask)} is {total} bytes long where {known.expected_size} were promised")
 
 
-def _content_length(headers: Headers) -> int | None | Fault:
-    values = {part.strip() for part in headers.get("content-length", "").split(",")} if "content-length" in headers else set()
+def _content_length(headers: Headers) -> int | Fault | None:
+    values = (
+        {part.strip() for part in headers.get("content-length", "").split(",")}
+        if "content-length" in headers
+        else set()
+    )
     if not values or "transfer-encoding" in headers:
         return None
     text = values.pop()

@@ -1,0 +1,1 @@
+"""Makes what the core decides happen."""

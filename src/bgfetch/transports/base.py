@@ -45,7 +45,8 @@ class Exchange:
         headers: Every header field to send, besides Host and those of the body.
         body: Request body, or None.
         multiplex: Whether HTTP/2 may share a connection; false for large ranges, which want one each.
-        public_only: Whether an address of this machine or of a private network is refused once connected.
+        lane: Whose rate limit it shares: a registration's number.
+        public_only: Whether an address that is not public is refused once connected, before anything is sent.
     """
 
     flight: int
@@ -54,11 +55,16 @@ class Exchange:
     headers: Sequence[tuple[str, str]] = ()
     body: bytes | None = None
     multiplex: bool = False
+    lane: int = 0
     public_only: bool = False
 
 
 class Receiver(Protocol):
     """Whom a transport tells; called on the transport's thread, so it must be quick."""
+
+    def connected(self, address: str) -> None:
+        """The IP address that was reached, unless a proxy stands between."""
+        ...
 
     def head(self, reply: ReplyHead) -> bool:
         """The reply head is there; False = the body is not wanted."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import pycurl
 
 from bgfetch.core.model import Fault, Headers, ReplyHead
-from bgfetch.core.urls import address_scope, redacted
+from bgfetch.core.urls import allowed_address, redacted
 from bgfetch.transports.base import Deadlines, Exchange, Receiver
 from bgfetch.transports.faults import disk_fault, fault_of
 
@@ -111,11 +111,14 @@ class _Transfer:
         return 0
 
     def on_connected(self, address: str, _local: str, _port: int, _local_port: int) -> int:
-        if address_scope(address) == "public":
-            return int(pycurl.PREREQFUNC_OK)
-        where = redacted(self.exchange.url)
-        self.fault = Fault("redirect-private", f"{where}: a public server redirected to an address that is not public")
-        return int(pycurl.PREREQFUNC_ABORT)
+        inside = self.exchange.public_only
+        if not allowed_address(address, named_by_person=not inside, came_from_public=inside):
+            where = redacted(self.exchange.url)
+            detail = f"{where}: what was public led to {address}, which is not"
+            self.fault = Fault("redirect-private", detail)
+            return int(pycurl.PREREQFUNC_ABORT)
+        self.receiver.connected(address)
+        return int(pycurl.PREREQFUNC_OK)
 
     def tick(self, now: float) -> Fault | None:
         """What is overdue, if anything is."""
@@ -129,13 +132,17 @@ class _Transfer:
         if not self.head_done:
             waited = now - max(self.began, self.heard) if self.exchange.body else now - self.began
             if waited > limit.head:
-                return Fault("stall", f"{where}: no complete reply head within {limit.head:g} s", transient=True)
+                return Fault(
+                    "stall", f"{where}: no complete reply head within {limit.head:g} s", transient=True
+                )
             return None
         if now - self.heard > limit.silence:
             return Fault("stall", f"{where}: no byte for {limit.silence:g} s", transient=True)
         if now - self.window_from > limit.window:
             if self.window_bytes < limit.least_rate * limit.window:
-                return Fault("stall", f"{where}: fewer than {limit.least_rate} bytes a second", transient=True)
+                return Fault(
+                    "stall", f"{where}: fewer than {limit.least_rate} bytes a second", transient=True
+                )
             self.window_from, self.window_bytes = now, 0
         return None
 
@@ -166,9 +173,11 @@ class CurlTransport:
         deadlines: When a peer is given up.
         trust: Certificates to believe.
         user_agent: What to call ourselves.
+        proxied: Whether the environment names a proxy.
     """
 
-    def __init__(self, *, deadlines: Deadlines, trust: Trust, user_agent: str) -> None:
+    def __init__(self, *, deadlines: Deadlines, trust: Trust, user_agent: str, proxied: bool = False) -> None:
+        self._proxied = proxied
         self._deadlines = deadlines
         self._trust = trust
         self._user_agent = user_agent
@@ -307,7 +316,7 @@ class CurlTransport:
             put(pycurl.CAINFO, self._trust.file)
         if self._trust.directory:
             put(pycurl.CAPATH, self._trust.directory)
-        if exchange.public_only:
+        if not self._proxied:  # a proxy's address says nothing about the server's
             put(pycurl.PREREQFUNCTION, transfer.on_connected)
         self._configure_method(handle, transfer)
 

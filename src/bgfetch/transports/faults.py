@@ -49,7 +49,9 @@ def fault_of(code: int, where: str) -> Fault:
         code: CURLcode, not 0.
         where: What was asked, as it may be shown.
     """
-    kind, transient, sentence = _KINDS.get(code, ("transfer", True, f"the transfer failed (curl error {code})"))
+    kind, transient, sentence = _KINDS.get(
+        code, ("transfer", True, f"the transfer failed (curl error {code})")
+    )
     return Fault(kind, f"{where}: {sentence}", transient=transient)
 
 

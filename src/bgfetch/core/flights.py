@@ -1,0 +1,49 @@
+"""One segment under way, as the machine keeps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bgfetch.core.model import Headers
+from bgfetch.core.ranges import Ask
+from bgfetch.core.segments import Flight
+from bgfetch.core.urls import Hop
+
+__all__ = ["Leg"]
+
+
+@dataclass(slots=True)
+class Leg:
+    """A flight and where it stands.
+
+    Args:
+        ask: The request it is.
+        start: Offset its first byte has.
+        stop: Offset it ends at, or None for the end of the body.
+        position: How far its bytes are stored.
+        headers: Header fields granted to this hop.
+        hops: Redirects followed to get here.
+        rate: Bytes a second lately, as the driver measured.
+    """
+
+    ask: Ask
+    start: int
+    stop: int | None
+    position: int = -1
+    headers: Headers = Headers()  # noqa: RUF009 - immutable
+    hops: int = 0
+    rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.position < 0:
+            self.position = self.start
+
+    @property
+    def flight(self) -> Flight:
+        """What the planner looks at."""
+        return Flight(self.start, self.stop, self.position, self.rate)
+
+    def moved_to(self, hop: Hop) -> Leg:
+        """The same segment, asked for at the redirect's target."""
+        ask = replace(self.ask, url=hop.url, resolved=True)
+        return Leg(ask, self.start, self.stop, headers=hop.headers, hops=self.hops + 1)

@@ -1,0 +1,112 @@
+"""Tells listeners how registrations do: at most ten times a second each, and always the last one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from bgfetch.core.model import Progress, Result, State
+from bgfetch.engine.tasks import Job
+
+__all__ = ["Bulletin", "Listener", "progress_of"]
+
+Listener = Callable[[Progress], None]
+
+# What a registration shows when its records differ: the first of these that any of them is in.
+_SHOWN_FIRST = (
+    State.RUNNING,
+    State.PAUSED_DISK,
+    State.WAITING_NETWORK,
+    State.WAITING_RETRY,
+    State.VERIFYING,
+    State.PAUSED,
+    State.QUEUED,
+)
+
+
+def progress_of(job: Job, now: float) -> Progress:
+    """One look at a registration.
+
+    Args:
+        job: The registration, at work in this process.
+        now: Seconds on the monotonic clock.
+    """
+    result, failing = job.result if job.settled else (Result.NONE, None)
+    downloaded = sum(task.downloaded for task in job.tasks)
+    total = job.row.download_total or _announced(job)
+    rate = 0.0 if job.settled else job.meter.rate(now)
+    state, until = state_of(job)
+    finish = failing.finish if failing is not None else None
+    return Progress(
+        downloaded=downloaded,
+        download_total=total,
+        uploaded=sum(task.uploaded for task in job.tasks),
+        upload_total=job.row.upload_total,
+        rate=rate,
+        eta=(total - downloaded) / rate if rate > 0 and total >= downloaded > 0 else None,
+        state=state,
+        until=until,
+        connections=sum(len(task.machine.flights) for task in job.tasks),
+        result=result,
+        failure_reason=Progress(0, 0).failure_reason if finish is None else finish.reason,
+        failure_detail="" if finish is None else finish.detail,
+    )
+
+
+def state_of(job: Job) -> tuple[State, float | None]:
+    """What the registration as a whole does, and until when."""
+    if job.settled:
+        return State.SETTLED, None
+    by_state = {task.machine.state: task for task in reversed(job.unfinished)}
+    for state in _SHOWN_FIRST:
+        if state in by_state:
+            return state, by_state[state].machine.until
+    return State.VERIFYING, None
+
+
+def _announced(job: Job) -> int:
+    totals = [task.machine.total for task in job.tasks]
+    expected = [task.request.expected_size for task in job.tasks]
+    known = [
+        total if total is not None else promised for total, promised in zip(totals, expected, strict=True)
+    ]
+    return sum(size for size in known if size is not None) if None not in known else 0
+
+
+class Bulletin:
+    """Who listens to which registration. Listeners are called on the driver's thread and must be quick."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._listeners: dict[int, list[Listener]] = {}
+        self._last: dict[int, Progress] = {}
+
+    def listen(self, uid: int, listener: Listener) -> Callable[[], None]:
+        """Call it with each change from now on, beginning with what is known; returns how to stop that."""
+        with self._lock:
+            self._listeners.setdefault(uid, []).append(listener)
+            last = self._last.get(uid)
+        if last is not None:
+            listener(last)
+
+        def stop() -> None:
+            with self._lock:
+                if listener in self._listeners.get(uid, []):
+                    self._listeners[uid].remove(listener)
+
+        return stop
+
+    def publish(self, uid: int, progress: Progress) -> None:
+        """Tell everybody who listens, unless nothing changed."""
+        with self._lock:
+            if self._last.get(uid) == progress:
+                return
+            self._last[uid] = progress
+            listeners = list(self._listeners.get(uid, ()))
+        for listener in listeners:
+            listener(progress)
+
+    def last(self, uid: int) -> Progress | None:
+        """What was told last, or None."""
+        with self._lock:
+            return self._last.get(uid)

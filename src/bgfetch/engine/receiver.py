@@ -1,0 +1,154 @@
+"""Stands between a transport and a record: judges the head, stores the body, reports both to the driver.
+
+Runs on the transport's thread. It decides nothing itself: the reply checker does, on facts that cannot change while
+the flight lasts (a record that restarts gives up its flights and begins a new generation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial as bind
+
+from bgfetch.cache.partials import Partial
+from bgfetch.cache.writer import BufferPool, PieceWriter, UnacceptableBytes
+from bgfetch.core import commands as do
+from bgfetch.core import events as on
+from bgfetch.core.digests import digests_from_headers, strongest
+from bgfetch.core.model import Fault, ReplyHead
+from bgfetch.core.ranges import Accept, Known, check_reply
+from bgfetch.core.sniff import refusal
+from bgfetch.transports.faults import disk_fault
+
+__all__ = ["FlightReceiver"]
+
+
+class FlightReceiver:
+    """`transports.base.Receiver` for one flight.
+
+    Args:
+        command: What was asked.
+        known: What was known of the body then.
+        partial: Where its bytes go.
+        generation: Of the record's bytes; a later one makes this flight's bytes worthless.
+        pool: Lends buffers.
+        now: Reads the clock.
+        post: Takes events for the driver.
+        reached: Takes the address connected to.
+        replied: Takes the head of an accepted reply.
+        sent: Takes the number of body bytes uploaded.
+    """
+
+    def __init__(
+        self,
+        command: do.OpenFlight,
+        *,
+        known: Known,
+        partial: Partial,
+        generation: int,
+        pool: BufferPool,
+        now: Callable[[], float],
+        post: Callable[[on.Event], None],
+        reached: Callable[[str], None],
+        replied: Callable[[ReplyHead], None],
+        sent: Callable[[int], None],
+    ) -> None:
+        self._command = command
+        self._known = known
+        self._partial = partial
+        self._generation = generation
+        self._pool = pool
+        self._now = now
+        self._post = post
+        self._reached = reached
+        self._replied = replied
+        self._sent = sent
+        self._stop_at: int | None = None
+        self._writer: PieceWriter | None = None
+        self._fault: Fault | None = None
+
+    def shorten(self, stop: int) -> None:
+        """Take nothing from `stop` on. Any thread."""
+        self._stop_at = stop
+        if self._writer is not None:
+            self._writer.stop = stop
+
+    def connected(self, address: str) -> None:
+        """Remember whether a public address was reached."""
+        self._reached(address)
+
+    def head(self, reply: ReplyHead) -> bool:
+        """Judge the reply; True when its body is to be stored. OSError when there is no room for it."""
+        command = self._command
+        verdict = check_reply(command.ask, reply, self._known, now=self._now())
+        digest = None
+        if isinstance(verdict, Accept):
+            digest = strongest(digests_from_headers(reply.headers, status=reply.status))
+            self._open_writer(reply, verdict)
+            self._replied(reply)
+        self._post(on.ReplyJudged(command.flight, verdict, digest))
+        return self._writer is not None
+
+    def _open_writer(self, reply: ReplyHead, accept: Accept) -> None:
+        command = self._command
+        if accept.total is not None and not self._known.version:
+            self._partial.allocate(accept.total)
+        self._writer = PieceWriter(
+            self._partial,
+            accept.start,
+            accept.stop if self._stop_at is None else self._stop_at,
+            stored=self._stored,
+            pool=self._pool,
+            inspect=bind(refusal, content_type=reply.headers.get("content-type", ""), asked=command.ask.url),
+            compare=command.compare,
+        )
+
+    def _stored(self, start: int, stop: int, differs: bool) -> None:  # noqa: FBT001 - the writer's callback
+        self._post(on.BytesStored(self._command.flight, self._generation, start, stop, differs))
+
+    def body(self, chunk: bytes) -> bool:
+        """Store the next bytes; False when enough have come. OSError from the disk."""
+        assert self._writer is not None  # noqa: S101 - a body comes only after an accepted head
+        try:
+            return self._writer.write(chunk)
+        except UnacceptableBytes as found:
+            self._fault = found.fault
+            return False
+
+    def tick(self) -> None:
+        """Store what was gathered. OSError from the disk."""
+        if self._writer is not None:
+            try:
+                self._writer.flush()
+            except UnacceptableBytes as found:
+                self._fault = found.fault
+
+    def sent(self, count: int) -> None:
+        """Bytes of the request body sent so far."""
+        self._sent(count)
+
+    def ended(self) -> None:
+        """The exchange is over: store the rest, then say so."""
+        fault = self._fault or self._flushed()
+        flight = self._command.flight
+        self._post(on.FlightEnded(flight) if fault is None else on.FlightFailed(flight, fault))
+
+    def failed(self, fault: Fault) -> None:
+        """The exchange broke: what came before is good."""
+        disk = self._flushed()
+        if disk is not None and fault.kind in ("stopped", "truncated", "reset", "stall"):
+            fault = disk
+        self._post(on.FlightFailed(self._command.flight, self._fault or fault))
+
+    def _flushed(self) -> Fault | None:
+        if self._writer is None:
+            return None
+        try:
+            self._writer.flush()
+        except UnacceptableBytes as found:
+            return found.fault
+        except OSError as error:
+            return disk_fault(error)
+        finally:
+            self._writer.close()
+            self._writer = None
+        return None

@@ -1,0 +1,164 @@
+"""What the driver keeps of a registration that is being worked on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bgfetch.cache.hashing import FrontHasher
+from bgfetch.cache.partials import Facts, Partial
+from bgfetch.core import commands as do
+from bgfetch.core.machine import RecordMachine
+from bgfetch.core.model import ReplyHead, Request, Result, State, Verified
+from bgfetch.core.pacing import RateMeter
+from bgfetch.core.segments import PIECE
+from bgfetch.engine.receiver import FlightReceiver
+from bgfetch.registrations.port import RecordFinished, RecordProgress, RecordRow, RegistrationRow, Wish
+
+__all__ = ["Job", "RecordTask"]
+
+
+@dataclass(slots=True, eq=False)
+class RecordTask:
+    """One request under way.
+
+    Args:
+        job: The registration it belongs to.
+        row: As it was stored when the job began.
+        request: What is sent, secrets included.
+        host: Whose connections it uses.
+        number: Unique in this process.
+        partial: Its bytes, once it has had its turn.
+        reached_public: Whether a connection of this record reached a public address; none may then lead inwards.
+        timer: Instant its machine wants to be called, seconds since the epoch.
+        retry_open: Instant its partial may be opened again after the disk refused.
+    """
+
+    job: Job
+    row: RecordRow
+    request: Request
+    host: str
+    machine: RecordMachine
+    number: int
+    partial: Partial | None = None
+    reply: ReplyHead | None = None
+    hasher: FrontHasher | None = None
+    receivers: dict[int, FlightReceiver] = field(default_factory=dict)
+    opened: dict[int, float] = field(default_factory=dict)
+    uploaded: int = 0
+    reached_public: bool = False
+    timer: float | None = None
+    retry_open: float = 0.0
+    open_failures: int = 0
+    granted: int = 0
+    dirty: bool = False
+    finish: do.Finish | None = None
+    blob: str = ""
+    digest: str = ""
+    verified: Verified = Verified.NONE
+
+    @property
+    def downloaded(self) -> int:
+        """Bytes held now."""
+        if self.finish is not None and self.finish.result is Result.SUCCESS:
+            return self.machine.total or 0
+        return self.machine.held.length
+
+    def opened_as(self, flight: int) -> int:
+        """The number the transport knows a flight by; flights of other records have other ones."""
+        return self.number << 32 | flight
+
+    @property
+    def transferring(self) -> bool:
+        """Whether it uses connections."""
+        return self.machine.state is State.RUNNING
+
+    def facts(self) -> Facts:
+        """What a stranger needs to go on from its partial."""
+        machine, row = self.machine, self.job.row
+        stored = self.row.request  # the stored request has no secrets
+        return Facts(
+            url=stored.url,
+            headers=stored.headers.pairs,
+            total=machine.total,
+            etag=machine.etag,
+            last_modified=machine.last_modified,
+            content_type=machine.content_type,
+            digest="" if machine.digest is None else str(machine.digest),
+            scope=row.scope,
+            id=row.id,
+            title=row.title,
+        )
+
+    def progress(self) -> RecordProgress:
+        """What the store is told once these bytes are durable."""
+        machine = self.machine
+        return RecordProgress(
+            self.job.row.uid,
+            self.job.epoch,
+            self.row.index,
+            spans=machine.held,
+            downloaded=machine.held.length,
+            uploaded=self.uploaded,
+            total=machine.total,
+            etag=machine.etag,
+            last_modified=machine.last_modified,
+            reply=self.reply,
+            restarts=machine.restarts,
+        )
+
+    def finished(self) -> RecordFinished:
+        """What the store is told at the end."""
+        assert self.finish is not None  # noqa: S101 - asked for at the end only
+        return RecordFinished(
+            self.job.row.uid,
+            self.job.epoch,
+            self.row.index,
+            self.finish.result,
+            self.finish.reason,
+            self.finish.detail,
+            downloaded=self.downloaded,
+            total=self.machine.total,
+            digest=self.digest,
+            verified=self.verified,
+            blob=self.blob,
+            reply=self.reply,
+            uploaded=self.uploaded,
+        )
+
+    @property
+    def large(self) -> bool:
+        """Whether losing its first second would be worth avoiding."""
+        return (self.machine.total or PIECE) >= PIECE
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A registration this process has claimed.
+
+    Args:
+        row: As it was stored when it was claimed.
+        epoch: Of the claim: what an older one writes is ignored.
+        wish: What was last asked of it.
+    """
+
+    row: RegistrationRow
+    epoch: int
+    meter: RateMeter
+    tasks: list[RecordTask] = field(default_factory=list)
+    wish: Wish = Wish.RUN
+    settled: bool = False
+    stored: int = 0
+    shown: tuple[State, float | None] | None = None
+
+    @property
+    def result(self) -> tuple[Result, RecordTask | None]:
+        """How it ended: the failing record of the lowest index gives the reason."""
+        for task in self.tasks:
+            if task.finish is not None and task.finish.result is Result.FAILURE:
+                return Result.FAILURE, task
+        return Result.SUCCESS, None
+
+    @property
+    def unfinished(self) -> list[RecordTask]:
+        """Records that are not over."""
+        return [task for task in self.tasks if task.finish is None]
