@@ -113,7 +113,7 @@ def test_an_unknown_name_is_refused_with_its_neighbours() -> None:
     with pytest.raises(InvalidRequest, match="drop-fin"):
         FaultServer(BODY, "drop-fim")
     with pytest.raises(TypeError):
-        FaultServer(BODY, "drop-fin", befor=3)
+        FaultServer(BODY, "drop-fin", afterwards=3)
     with pytest.raises(InvalidRequest, match="tls"):
         FaultServer(BODY, "redirect-downgrade")
 
