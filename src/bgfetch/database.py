@@ -38,6 +38,11 @@ PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA foreign_keys = ON;
 PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
 """
 
+# All of it, in a fixed order: a flipped bit in a table's own text may leave every row unreadable or misread.
+_TABLES = "SELECT group_concat(sql, char(10)) FROM (SELECT sql FROM sqlite_master ORDER BY name)"
+
+_SAME_TABLES = f"SELECT name FROM facts WHERE name = 'schema' AND value = ({_TABLES})"  # noqa: S608 - two constants
+
 
 class Damaged(CacheError):
     """The file is not what was written; `Database.start_over` sets it aside. Not retryable."""
@@ -239,6 +244,7 @@ class Database:
                     _create(self.path)
                     if not self._is_current():
                         self._migrate()
+            self._believe_schema()
             _keep_private(self.path)
             self.was_rebuilt = bool(self.rows("SELECT value FROM facts WHERE name = 'rebuild_pending'"))
 
@@ -254,6 +260,17 @@ class Database:
                 "bgfetch, or set BGFETCH_HOME to another folder; nothing was changed"
             )
         return version == newest
+
+    def _believe_schema(self) -> None:
+        """One look at tables and fingerprint together: another process may be migrating."""
+        try:
+            noted = self.rows(_SAME_TABLES)
+        except CacheError as error:
+            if getattr(error.__cause__, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+                raise
+            raise Damaged(f"{self.path} is damaged: {error.__cause__}") from error
+        if not noted:
+            raise Damaged(f"{self.path} is damaged: its tables are not those that were made")
 
     def _version(self) -> int:
         version = int(self.rows("PRAGMA user_version")[0][0])
@@ -283,7 +300,8 @@ def _apply(connection: sqlite3.Connection, migration: _Migration) -> None:
     script = migration.path.read_text(encoding="utf-8")
     try:
         connection.executescript(
-            f"BEGIN IMMEDIATE; {script}; PRAGMA user_version = {migration.version}; "
+            f"BEGIN IMMEDIATE; {script}; REPLACE INTO facts SELECT 'schema', ({_TABLES}); "
+            f"PRAGMA user_version = {migration.version}; "
             f"PRAGMA application_id = {_APPLICATION}; COMMIT;"
         )
     except BaseException:
@@ -301,8 +319,12 @@ def _undo(connection: sqlite3.Connection) -> None:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
+    except sqlite3.ProgrammingError:
+        raise  # a bug of ours, not the store's
     except sqlite3.Error as error:
         raise _ours(path, error) from error
+    except UnicodeDecodeError as error:  # SQLite quotes the damage in its message
+        raise Damaged(f"{path} is damaged: {error}") from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise InvalidRequest(f"a text or number cannot be stored: {error}") from error
 

@@ -2,28 +2,34 @@
 
 The rule it keeps: no secret reaches the disk. A secret request header keeps its name and loses its value, so that
 a reader sees that it is missing; of a reply, what authenticates and where a signed address stood is left out.
-JSON comes from the standard library: importing msgspec, like reading tables of addresses, costs a
-command more than its rows do.
+JSON comes from the standard library: importing msgspec, or the tables of addresses in
+`core/urls`, costs a command more than reading its rows.
 """
 
 from __future__ import annotations
 
 import json
 from typing import Any
+from zlib import crc32
 
 from bgfetch.core.model import Headers, ReplyHead, Request
 
-__all__ = ["pack_reply", "pack_request", "unpack_reply", "unpack_request", "without_secrets"]
+__all__ = ["checksum", "pack_reply", "pack_request", "unpack_reply", "unpack_request", "without_secrets"]
 
 # Beside what carries credentials: it may be a signed address, and has been followed.
 _LEFT_OUT = "location"
+
+
+def checksum(*columns: object) -> int:
+    """CRC-32 of the columns' Python notation, joined by unit separators."""
+    return crc32("\x1f".join(map(str, columns)).encode("utf-8", "surrogatepass"))
 
 
 def without_secrets(request: Request) -> Request:
     """The request as a reader of the database gets it: secret headers have the value ""."""
     if not request.headers:
         return request
-    from bgfetch.core.urls import is_secret_header  # noqa: PLC0415 - see the module: a command that reads needs none of it
+    from bgfetch.core.urls import is_secret_header  # noqa: PLC0415 - see the module
 
     headers = Headers(
         (name, "" if is_secret_header(name) else value) for name, value in request.headers.pairs

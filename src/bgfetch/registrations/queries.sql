@@ -47,7 +47,7 @@ SELECT uid, scope, id, title, icons, options, record_count, download_total, uplo
        downloaded, uploaded, result, failure_reason, failure_detail, settled_at, records_available, wish, epoch,
        owner, state, until
 FROM registrations
-WHERE settled_at IS NULL AND scope >= '' AND (:scope IS NULL OR scope = :scope)
+WHERE uid IN (SELECT uid FROM registrations WHERE settled_at IS NULL AND (:scope IS NULL OR scope = :scope))
 ORDER BY uid DESC LIMIT :limit
 
 -- name: ids
@@ -62,10 +62,6 @@ FROM registrations
 LEFT JOIN records ON records.uid = registrations.uid
 LEFT JOIN bodies ON bodies.uid = records.uid AND bodies.position = records.position
 WHERE registrations.uid = :uid ORDER BY records.position
-
--- name: keys
-SELECT records.partial FROM records JOIN registrations ON registrations.uid = records.uid
-WHERE registrations.records_available
 
 -- name: blobs
 SELECT DISTINCT records.blob FROM records JOIN registrations ON registrations.uid = records.uid

@@ -26,11 +26,10 @@ from bgfetch.registrations.port import (
     RegistrationRow,
     Wish,
 )
-from bgfetch.stored import pack_request, unpack_reply, unpack_request
+from bgfetch.stored import checksum, pack_request, unpack_reply, unpack_request
 
 __all__ = [
     "believed",
-    "checksum",
     "pack_icons",
     "pack_options",
     "pack_record",
@@ -43,11 +42,6 @@ __all__ = [
 ]
 
 _PLAIN: Final = RegistrationOptions()
-
-
-def checksum(*columns: object) -> int:
-    """CRC-32 of the columns' Python notation, joined by unit separators."""
-    return crc32("\x1f".join(map(str, columns)).encode("utf-8", "surrogatepass"))
 
 
 @contextmanager
@@ -113,7 +107,7 @@ def unpack_spans(packed: bytes, uid: int, position: int, *, etag: str, last_modi
 def unpack_registration(row: tuple[Any, ...]) -> RegistrationRow:
     """The value of a row of the registration queries. Within `believed`."""
     if checksum(*row[:10]) != row[10]:
-        raise ValueError("checksum")
+        raise ValueError("its checksum does not fit")
     uid, scope, id_, title, icons, options, _, download_total, upload_total, created_at, _ = row[:11]
     downloaded, uploaded, result, reason, detail, settled_at, available, wish, epoch, owner, state, until = (
         row[11:]
@@ -148,7 +142,7 @@ def unpack_record(row: tuple[Any, ...]) -> RecordRow:
     uid, position, text, key, body, check, reply, total, downloaded, uploaded = row[1:11]
     spans, etag, last_modified, digest, verified, blob, result, reason, detail, restarts = row[11:]
     if checksum(uid, position, text, key, body) != check:
-        raise ValueError("checksum")
+        raise ValueError("its checksum does not fit")
     held = unpack_spans(spans, uid, position, etag=etag, last_modified=last_modified)
     if held is None:
         held, etag, last_modified = Spans(), "", ""

@@ -33,7 +33,6 @@ from bgfetch.registrations.port import (
 )
 from bgfetch.registrations.rows import (
     believed,
-    checksum,
     pack_icons,
     pack_options,
     pack_record,
@@ -43,7 +42,7 @@ from bgfetch.registrations.rows import (
     unpack_record,
     unpack_registration,
 )
-from bgfetch.stored import pack_reply
+from bgfetch.stored import checksum, pack_reply
 
 __all__ = ["SqliteRegistrations"]
 
@@ -93,10 +92,10 @@ class SqliteRegistrations(Registrations):
         return added
 
     def active(self, scope: str, id: str) -> RegistrationRow | None:  # noqa: A002
-        return self._one("active", {"scope": scope, "id": id})
+        return self._of("active", scope, id)
 
     def latest(self, scope: str, id: str) -> RegistrationRow | None:  # noqa: A002
-        return self._one("latest", {"scope": scope, "id": id})
+        return self._of("latest", scope, id)
 
     def get(self, uid: int) -> RegistrationRow | None:
         return self._one("get", {"uid": uid})
@@ -124,7 +123,9 @@ class SqliteRegistrations(Registrations):
         return records
 
     def keys(self) -> set[str]:
-        return {row[0] for row in self._rows("keys")}
+        # Slower than asking for the column alone, and checked: a wrong key here would cost somebody a partial.
+        available = [row.uid for row in self.listing() if row.records_available]
+        return {record.key for uid in available for record in self.records(uid)}
 
     def blobs(self) -> set[str]:
         return {row[0] for row in self._rows("blobs")}
@@ -208,6 +209,12 @@ class SqliteRegistrations(Registrations):
 
     def _rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return self._database.rows(_SQL[query], parameters)
+
+    def _of(self, query: str, scope: str, id_: str) -> RegistrationRow | None:
+        found = self._one(query, {"scope": scope, "id": id_})
+        if found is not None and (found.scope, found.id) != (scope, id_):
+            raise Damaged(f"{self._database.path} is damaged: its index leads from {id_!r} to {found.id!r}")
+        return found
 
     def _one(self, query: str, parameters: Mapping[str, Any]) -> RegistrationRow | None:
         rows = self._rows(query, parameters)
