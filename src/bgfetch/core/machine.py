@@ -35,7 +35,7 @@ from bgfetch.core.ranges import (
 from bgfetch.core.retry import RetryBudget, backoff, looks_offline
 from bgfetch.core.segments import FIRST_SEGMENT, PIECE, plan, segment_size, shorten
 from bgfetch.core.spans import Span, Spans
-from bgfetch.core.urls import next_hop
+from bgfetch.core.urls import next_hop, redacted
 
 __all__ = ["TRANSITIONS", "Policy", "RecordMachine", "Recovered"]
 
@@ -296,7 +296,7 @@ class RecordMachine:
             case Retry(fault, after):
                 return self._failed(fault, after, now, chance, progressed=False)
             case ResolveAgain(fault):
-                return self._resolve_again(fault, now)
+                return self._resolve_again(leg, fault, now)
             case Refuse(fault):
                 return self._refuse(fault)
 
@@ -349,10 +349,13 @@ class RecordMachine:
         self._whole = True
         return [*self._close_all(), do.Note("whole", fault.detail), *self._go_on(now)]
 
-    def _resolve_again(self, fault: Fault, now: float) -> list[do.Command]:
+    def _resolve_again(self, leg: Leg, fault: Fault, now: float) -> list[do.Command]:
         self._resolved = ""
         self._resolves += 1
-        if self._resolves > self.policy.resolves + len(self.flights):
+        most = (
+            self.policy.resolves if leg.ask.resolved else 1
+        )  # the source itself refused: a second look is enough
+        if self._resolves > most + len(self.flights):
             return self._refuse(fault)
         return [do.Note("resolved-again", fault.detail), *self._go_on(now)]
 
@@ -365,7 +368,8 @@ class RecordMachine:
         if self.restarts >= 2:
             # Replicas that disagree on the tag of the same bytes: a digest can tell, one connection can endure it.
             self._endure = self.digest is not None
-            self._whole = self.digest is None
+            # Totals that still disagree are lies about ranges: only the whole body can show how long it is.
+            self._whole = self.digest is None or self.restarts >= 3
         return [*self._reset(fault.detail), *self._go_on(now)]
 
     def _reset(self, why: str) -> list[do.Command]:
@@ -409,7 +413,8 @@ class RecordMachine:
         if not leg.ask.ranged or self._ranged is False:
             return self._whole_ended(leg, now, chance)
         if leg.position == leg.start:
-            nothing = Fault("truncated", "the server closed the reply without a byte of it", transient=True)
+            detail = f"{redacted(leg.ask.url)}: the server closed the reply without a byte of it"
+            nothing = Fault("truncated", detail, transient=True)
             return self._failed(nothing, None, now, chance, progressed=False)
         return self._go_on(now)
 
@@ -417,7 +422,8 @@ class RecordMachine:
         if self.total is None:
             promised = self.request.expected_size
             if promised not in (None, leg.position):
-                detail = f"the body ended after {leg.position} bytes where {promised} were promised"
+                where = redacted(leg.ask.url)
+                detail = f"{where}: the body ended after {leg.position} bytes where {promised} were promised"
                 return self._failed(
                     Fault("size", detail, transient=True), None, now, chance, progressed=False
                 )
@@ -425,7 +431,8 @@ class RecordMachine:
             self.held = Spans.of([(0, self.total)])
             return self._go_on(now)
         if self._missing():
-            short = Fault("truncated", "the body was shorter than announced", transient=True)
+            detail = f"{redacted(leg.ask.url)}: the body was shorter than announced"
+            short = Fault("truncated", detail, transient=True)
             return self._failed(short, None, now, chance, progressed=leg.position > leg.start)
         return self._go_on(now)
 
@@ -452,7 +459,7 @@ class RecordMachine:
             return self._refuse(fault)
         if fault.kind == "disk-full":
             return self._wait_for_disk(fault, now)
-        delay = self._delay(after, chance, progressed=progressed)
+        delay = self._delay(after, now, chance, progressed=progressed)
         if delay is None:
             return self._refuse(fault)
         if self._unresumable() and not self.flights and self.held:
@@ -462,13 +469,15 @@ class RecordMachine:
     def _unresumable(self) -> bool:
         return self._ranged is False and not is_strong(self.etag) and self.digest is None
 
-    def _delay(self, after: float | None, chance: float, *, progressed: bool) -> float | None:
+    def _delay(self, after: float | None, now: float, chance: float, *, progressed: bool) -> float | None:
         """Seconds to wait before trying again, or None when it was tried often enough."""
         if after is not None:
             self._server_waits += 1
             return None if self._server_waits > self.policy.server_waits else after * (1 + chance / 10)
         if progressed and self._budget.failures == 0:
             return 0.0
+        if now < self._hold_until:  # flights that were up together fail together: that is one failure
+            return self._hold_until - now
         self._budget = self._budget.failed()
         most = self.policy.attempts if self._answered else self.policy.first_attempts
         if self._budget.failures > most:

@@ -253,17 +253,21 @@ def _success(ask: Ask, reply: ReplyHead, known: Known) -> Verdict:
     if isinstance(length, Fault):
         return Retry(length)
     if reply.status == 206:
-        return _partial(ask, reply, known)
+        return _partial(ask, reply, known, length)
     return _whole(ask, reply, known, length)
 
 
-def _partial(ask: Ask, reply: ReplyHead, known: Known) -> Verdict:
+def _partial(ask: Ask, reply: ReplyHead, known: Known, length: int | None) -> Verdict:
     where = _where(ask)
     if not ask.ranged:
         return Retry(_fault("bad-range-reply", f"{where} sent a part although the whole was asked"))
     got = parse_content_range(reply.headers.get_all("content-range"))
     if got is None or got.start is None or got.stop is None:
         return Whole(_fault("bad-range-reply", f"{where} sent a part without saying which"))
+    if length is not None and length < got.stop - got.start:
+        return Whole(
+            _fault("bad-range-reply", f"{where} sent {length} bytes and called them {got.stop - got.start}")
+        )
     changed = _changed(reply.headers, got.total, known)
     if changed:
         return Restart(_fault("changed", f"{where} changed while it was fetched ({changed})"))
@@ -315,7 +319,8 @@ def _redirect(reply: ReplyHead) -> Verdict:
 def _failed(ask: Ask, reply: ReplyHead, now: float) -> Verdict:
     fault = fault_for_status(reply.status, redacted(ask.url))
     # Signed URLs answer 400 as well when they have expired (S3: "Request has expired").
-    if ask.resolved and reply.status in (400, 401, 403, 404, 410):
+    expired = ask.resolved and reply.status in (400, 404)
+    if ask.safe and (expired or classify_status(reply.status) is StatusClass.AUTH):
         return ResolveAgain(fault)
     if classify_status(reply.status) is StatusClass.TRANSIENT and ask.safe:
         return Retry(fault, asked_to_wait(reply.headers, now))

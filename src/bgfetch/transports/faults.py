@@ -13,7 +13,11 @@ __all__ = ["disk_fault", "fault_of"]
 
 # CURLcode: kind, transient, what happened
 _KINDS: dict[int, tuple[str, bool, str]] = {
-    1: ("url", False, "the URL's scheme is not http or https"),
+    1: (
+        "protocol",
+        True,
+        "the reply is not HTTP",
+    ),  # HTTP/0.9: the schemes are checked before libcurl sees them
     3: ("url", False, "the URL cannot be used"),
     5: ("dns", True, "the proxy's name was not found"),
     6: ("dns", True, "the host's name was not found"),
