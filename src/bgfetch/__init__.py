@@ -1,5 +1,78 @@
-"""Background Fetch for AI models: downloads that outlive what asked for them, and end verified."""
+"""Background Fetch for AI models: downloads that outlive what asked for them, and end verified.
+
+>>> import bgfetch
+>>> path = bgfetch.get("https://host/gemma-2b.bin", sha256="…")  # doctest: +SKIP
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bgfetch.api import App as App
+    from bgfetch.api import connect as connect
+    from bgfetch.api import get as get
+    from bgfetch.caches import Cache as Cache
+    from bgfetch.caches import CacheStorage as CacheStorage
+    from bgfetch.core.matching import QueryOptions as QueryOptions
+    from bgfetch.core.model import FailureReason as FailureReason
+    from bgfetch.core.model import Headers as Headers
+    from bgfetch.core.model import Icon as Icon
+    from bgfetch.core.model import Progress as Progress
+    from bgfetch.core.model import Request as Request
+    from bgfetch.core.model import Result as Result
+    from bgfetch.core.model import State as State
+    from bgfetch.core.model import Verified as Verified
+    from bgfetch.errors import Aborted as Aborted
+    from bgfetch.errors import AccessDenied as AccessDenied
+    from bgfetch.errors import BadStatus as BadStatus
+    from bgfetch.errors import BgfetchError as BgfetchError
+    from bgfetch.errors import CacheError as CacheError
+    from bgfetch.errors import DownloadTotalExceeded as DownloadTotalExceeded
+    from bgfetch.errors import DuplicateId as DuplicateId
+    from bgfetch.errors import FetchError as FetchError
+    from bgfetch.errors import IntegrityError as IntegrityError
+    from bgfetch.errors import InvalidPartialResponse as InvalidPartialResponse
+    from bgfetch.errors import InvalidRequest as InvalidRequest
+    from bgfetch.errors import InvalidState as InvalidState
+    from bgfetch.errors import NetworkError as NetworkError
+    from bgfetch.errors import NotFound as NotFound
+    from bgfetch.errors import QuotaExceeded as QuotaExceeded
+    from bgfetch.errors import SourceError as SourceError
+    from bgfetch.manager import BackgroundFetchManager as BackgroundFetchManager
+    from bgfetch.manager import BackgroundFetchRecord as BackgroundFetchRecord
+    from bgfetch.manager import BackgroundFetchRegistration as BackgroundFetchRegistration
+    from bgfetch.response import Response as Response
+
 __version__ = "0.1.0"
+
+# Where each public name lives; it is imported when it is first used, so that `import bgfetch` costs nothing.
+_HOMES = {
+    "api": ("App", "connect", "get"),
+    "caches": ("Cache", "CacheStorage"),
+    "core.matching": ("QueryOptions",),
+    "core.model": ("FailureReason", "Headers", "Icon", "Progress", "Request", "Result", "State", "Verified"),
+    "errors": (
+        "Aborted", "AccessDenied", "BadStatus", "BgfetchError", "CacheError", "DownloadTotalExceeded", "DuplicateId",
+        "FetchError", "IntegrityError", "InvalidPartialResponse", "InvalidRequest", "InvalidState", "NetworkError",
+        "NotFound", "QuotaExceeded", "SourceError",
+    ),
+    "manager": ("BackgroundFetchManager", "BackgroundFetchRecord", "BackgroundFetchRegistration"),
+    "response": ("Response",),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - derived, so that it cannot disagree with the table
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -11,37 +11,24 @@ The order (containerd's): sync the bytes, rename, sync the directory, and only t
 from __future__ import annotations
 
 import contextlib
+import os
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
-import msgspec
 
+from bgfetch.cache.facts import BlobFacts, decode, encode
 from bgfetch.cache.partials import Partial
 from bgfetch.core.pieces import Slot, decode_slots, piece_span
 from bgfetch.core.segments import PIECE
 from bgfetch.core.spans import Spans
 from bgfetch.vfs import Vfs
 
-__all__ = ["BlobFacts", "Blobs", "Finished"]
+__all__ = ["Blobs", "Finished"]
 
 _NAME = re.compile(r"(sha256|unverified)/([0-9a-f]{2})/(\2[0-9a-f]{62})")
-
-
-class BlobFacts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """``<blob>.json``: where a blob came from, without any secret."""
-
-    url: str
-    size: int
-    scope: str = "default"
-    status: int = 200
-    headers: tuple[tuple[str, str], ...] = ()
-    digest: str = ""
-    verified: str = ""
-    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +86,7 @@ class Blobs:
 
     @staticmethod
     def _name(each: Finished) -> str:
-        kind, digest = ("sha256", each.sha256) if each.sha256 else ("unverified", secrets.token_hex(32))
+        kind, digest = ("sha256", each.sha256) if each.sha256 else ("unverified", os.urandom(32).hex())
         return f"{kind}/{digest[:2]}/{digest}"
 
     def _place(self, target: Path, each: Finished, touched: dict[Path, None]) -> None:
@@ -111,7 +98,7 @@ class Blobs:
                 touched[directory] = None
         with contextlib.suppress(FileNotFoundError):  # a second try after a failure in between
             self._vfs.rename(each.partial.pieces_path, _beside(target, "pieces"))
-        self._vfs.replace(_beside(target, "json"), msgspec.json.encode(each.facts), durable=False)
+        self._vfs.replace(_beside(target, "json"), encode(each.facts), durable=False)
         self._vfs.rename(each.partial.data_path, target)
         # Last, since a partial that a failed attempt left behind must stay writable.
         self._vfs.make_read_only(target)
@@ -136,8 +123,8 @@ class Blobs:
     def facts(self, name: str) -> BlobFacts | None:
         """What was written beside it, or None where that cannot be read."""
         try:
-            return msgspec.json.decode(self._vfs.read(_beside(self.path(name), "json")), type=BlobFacts)
-        except (OSError, msgspec.DecodeError):
+            return decode(BlobFacts, self._vfs.read(_beside(self.path(name), "json"), most=BlobFacts.LARGEST))
+        except OSError:
             return None
 
     def slots(self, name: str) -> list[Slot]:

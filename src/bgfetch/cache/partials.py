@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
-import msgspec
 
+from bgfetch.cache.facts import PartialFacts, decode, encode
 from bgfetch.core.pieces import (
     SLOT_BYTES,
     Slot,
@@ -29,32 +29,7 @@ from bgfetch.core.segments import PIECE
 from bgfetch.core.spans import Span, Spans
 from bgfetch.vfs import Vfs
 
-__all__ = ["Facts", "Partial", "Partials"]
-
-
-class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`facts.json`: what the bytes beside it are, without any secret.
-
-    Args:
-        url: The request's URL as it was given, its query included: identity is the source.
-        headers: Request headers that are not secret.
-        total: Length of the body, bytes, or None while it is unknown.
-        etag, last_modified, content_type: Of the version whose bytes these are.
-        digest: "ALG:HEX" it must have, or "".
-        scope, id, title: The registration that asked first.
-    """
-
-    url: str
-    headers: tuple[tuple[str, str], ...] = ()
-    total: int | None = None
-    etag: str = ""
-    last_modified: str = ""
-    content_type: str = ""
-    digest: str = ""
-    scope: str = "default"
-    id: str = ""
-    title: str = ""
-    version: int = 1
+__all__ = ["Partial", "Partials"]
 
 
 class Partial:
@@ -152,15 +127,15 @@ class Partial:
         for index in self._indices(spans):
             self._put_slot(index, Slot(0, 0))
 
-    def save_facts(self, facts: Facts) -> None:
+    def save_facts(self, facts: PartialFacts) -> None:
         """Replace `facts.json`. Not synced: a power cut may leave the older one, or none; a kill does not."""
-        self._vfs.replace(self.path / "facts.json", msgspec.json.encode(facts), durable=False)
+        self._vfs.replace(self.path / "facts.json", encode(facts), durable=False)
 
-    def facts(self) -> Facts | None:
+    def facts(self) -> PartialFacts | None:
         """What stands in `facts.json`, or None where that cannot be read."""
         try:
-            return msgspec.json.decode(self._vfs.read(self.path / "facts.json"), type=Facts)
-        except (OSError, msgspec.DecodeError):
+            return decode(PartialFacts, self._vfs.read(self.path / "facts.json", most=PartialFacts.LARGEST))
+        except OSError:
             return None
 
     def unlink(self) -> None:
@@ -242,9 +217,12 @@ class Partials:
         """Delete it with its bytes."""
         self._vfs.remove_tree(self.path(key))
 
-    def facts(self) -> Iterator[tuple[str, Facts]]:
+    def facts(self) -> Iterator[tuple[str, PartialFacts]]:
         """Every partial whose facts can be read, for rebuilding a lost database."""
         for key in self._vfs.names(self._root):
-            with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
-                text = self._vfs.read(self.path(key) / "facts.json")
-                yield key, msgspec.json.decode(text, type=Facts)
+            with contextlib.suppress(OSError, ValueError):
+                facts = decode(
+                    PartialFacts, self._vfs.read(self.path(key) / "facts.json", most=PartialFacts.LARGEST)
+                )
+                if facts is not None:
+                    yield key, facts

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from bgfetch.core.model import Progress, Result, State
-from bgfetch.engine.tasks import Job
+from bgfetch.engine.tasks import Job, told
 
 __all__ = ["Bulletin", "Listener", "progress_of"]
 
@@ -49,7 +49,7 @@ def progress_of(job: Job, now: float) -> Progress:
         connections=sum(len(task.machine.flights) for task in job.tasks),
         result=result,
         failure_reason=Progress(0, 0).failure_reason if finish is None else finish.reason,
-        failure_detail="" if finish is None else finish.detail,
+        failure_detail="" if finish is None else told(finish),
     )
 
 

@@ -31,7 +31,7 @@ from bgfetch.engine.journal import Journal
 from bgfetch.engine.keeper import Keeper
 from bgfetch.engine.receiver import FlightReceiver
 from bgfetch.engine.scheduler import Caps, Scheduler
-from bgfetch.engine.tasks import Job, RecordTask
+from bgfetch.engine.tasks import Job, RecordTask, told
 from bgfetch.errors import CacheError
 from bgfetch.registrations.port import (
     Change,
@@ -256,7 +256,7 @@ class Driver:
         if not held or facts is None:
             return
         task.machine.adopt(
-            Recovered(held, facts.total, facts.etag, facts.last_modified, facts.content_type),
+            Recovered(held, None if facts.total < 0 else facts.total, facts.etag, facts.last_modified, facts.content_type),
         )
         self._scheduler.received(task, 0)
 
@@ -433,7 +433,7 @@ class Driver:
         result, failing = job.result
         finish = None if failing is None else failing.finish
         reason = FailureReason.NONE if finish is None else finish.reason
-        detail = "" if finish is None else finish.detail
+        detail = "" if finish is None else told(finish)
         return Settlement(job.row.uid, job.epoch, result, reason, detail, self._clock.now())
 
     def _let_go(self, task: RecordTask) -> None:

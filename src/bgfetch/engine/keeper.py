@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from bgfetch.cache.blobs import BlobFacts, Blobs, Finished
+from bgfetch.cache.blobs import Blobs, Finished
+from bgfetch.cache.facts import BlobFacts
 from bgfetch.cache.hashing import FrontHasher
 from bgfetch.core import events as on
 from bgfetch.core.model import Verified

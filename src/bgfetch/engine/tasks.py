@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bgfetch.cache.hashing import FrontHasher
-from bgfetch.cache.partials import Facts, Partial
+from bgfetch.cache.facts import PartialFacts
+from bgfetch.cache.partials import Partial
 from bgfetch.core import commands as do
 from bgfetch.core.machine import RecordMachine
 from bgfetch.core.model import ReplyHead, Request, Result, State, Verified
@@ -14,7 +15,12 @@ from bgfetch.core.segments import PIECE
 from bgfetch.engine.receiver import FlightReceiver
 from bgfetch.registrations.port import RecordFinished, RecordProgress, RecordRow, RegistrationRow, Wish
 
-__all__ = ["Job", "RecordTask"]
+__all__ = ["Job", "RecordTask", "told"]
+
+
+def told(finish: do.Finish) -> str:
+    """A failure as it is stored and shown: its word, by which callers tell it from others, then the sentence."""
+    return f"{finish.kind}: {finish.detail}" if finish.kind else finish.detail
 
 
 @dataclass(slots=True, eq=False)
@@ -72,14 +78,14 @@ class RecordTask:
         """Whether it uses connections."""
         return self.machine.state is State.RUNNING
 
-    def facts(self) -> Facts:
+    def facts(self) -> PartialFacts:
         """What a stranger needs to go on from its partial."""
         machine, row = self.machine, self.job.row
         stored = self.row.request  # the stored request has no secrets
-        return Facts(
+        return PartialFacts(
             url=stored.url,
             headers=stored.headers.pairs,
-            total=machine.total,
+            total=-1 if machine.total is None else machine.total,
             etag=machine.etag,
             last_modified=machine.last_modified,
             content_type=machine.content_type,
@@ -115,7 +121,7 @@ class RecordTask:
             self.row.index,
             self.finish.result,
             self.finish.reason,
-            self.finish.detail,
+            told(self.finish),
             downloaded=self.downloaded,
             total=self.machine.total,
             digest=self.digest,

@@ -1,0 +1,6 @@
+"""`python -m bgfetch`."""
+
+from bgfetch.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""What every command begins with: settings from flags, environment and file, and the home they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from bgfetch.config import load
+from bgfetch.wiring import Wiring
+
+__all__ = ["opened"]
+
+
+@contextmanager
+def opened(**overrides: Any) -> Iterator[Wiring]:
+    """The home this command works on, closed at the end; overrides are settings given as flags."""
+    passed = click.get_current_context().find_root().obj or {}
+    wiring = Wiring(load({"home": passed.get("home"), **overrides}))
+    try:
+        yield wiring
+    finally:
+        wiring.close()

@@ -1,0 +1,93 @@
+"""`bgfetch`: the command line. Each command lives in a module of its own that is imported when it is called.
+
+Results go to stdout, everything else to stderr; a moving line is drawn on a terminal only.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from bgfetch import __version__
+from bgfetch.cli.exits import Exit, exit_of
+from bgfetch.errors import BgfetchError
+
+__all__ = ["cli", "main"]
+
+# Command: (module, what `bgfetch --help` says). Looking a command up imports only its own module.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "get": ("get", "Fetch files and print their paths; goes on where an earlier try stopped."),
+    "ls": ("listing", "List registrations."),
+    "show": ("listing", "Show one registration with its records."),
+    "events": ("listing", "Show what happened, line by line."),
+    "pause": ("control", "Let registrations rest."),
+    "resume": ("control", "Go on with registrations, here, and wait for them."),
+    "abort": ("control", "End registrations and delete what they had."),
+    "cache": ("cache", "Look after what is stored."),
+    "doctor": ("doctor", "Check this machine and this home."),
+    "completion": ("completion", "Print a script that completes commands in your shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is wanted."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order they are told about."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        name = {"pull": "get", "list": "ls", "rm": "abort"}.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"bgfetch.cli.{COMMANDS[name][0]}")
+        command = getattr(module, name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_module, text) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, "--version", "-V", message="bgfetch %(version)s")
+@click.option("--home", metavar="DIR", help="Where everything is kept (BGFETCH_HOME).")
+@click.pass_context
+def cli(ctx: click.Context, home: str | None) -> None:
+    """Background Fetch for AI models: downloads that outlive kills and bad lines, and end verified."""
+    ctx.obj = {"home": home}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(run(args))
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run the command line; its exit code."""
+    try:
+        outcome: Any = cli.main(args=args, prog_name="bgfetch", standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.Abort:
+        return Exit.DETACHED
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        return Exit.USAGE
+    except BgfetchError as error:
+        from bgfetch.core.names import printable
+
+        click.echo(f"bgfetch: {printable(str(error))}", err=True)
+        return exit_of(error)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return Exit.DONE
+    return int(outcome or 0)

@@ -1,0 +1,51 @@
+"""Numbers and states as a person reads them."""
+
+from __future__ import annotations
+
+from bgfetch.core.model import Progress, Result, State
+
+__all__ = ["bytes_in_words", "seconds_in_words", "state_in_words"]
+
+_STATES = {
+    State.QUEUED: "waiting for its turn",
+    State.RUNNING: "downloading",
+    State.WAITING_NETWORK: "waiting for the network",
+    State.WAITING_RETRY: "waiting to try again",
+    State.PAUSED: "paused",
+    State.PAUSED_DISK: "paused: the disk is full",
+    State.PAUSED_SCHEDULE: "paused by its timetable",
+    State.PAUSED_METERED: "paused: the network is metered",
+    State.VERIFYING: "verifying",
+}
+
+
+def bytes_in_words(count: int) -> str:
+    """A size with three digits or so, in powers of 1024: "1.5 GiB"."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def seconds_in_words(seconds: float) -> str:
+    """A duration: "45 s", "3:20", "2:05:00", "4 d 2 h"."""
+    whole = int(seconds + 0.5)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def state_in_words(progress: Progress, now: float) -> str:
+    """What it does, and until when where that is known."""
+    if progress.state is State.SETTLED:
+        return "done" if progress.result is Result.SUCCESS else f"failed: {progress.failure_reason}"
+    words = _STATES[progress.state]
+    if progress.until is None or progress.until <= now:
+        return words
+    return f"{words} in {seconds_in_words(progress.until - now)}"

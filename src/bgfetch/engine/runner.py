@@ -1,0 +1,128 @@
+"""Runs registrations in this process: claims them, hands them to the driver, tells who waits.
+
+The driver and with it libcurl are made when the first registration is run, so that commands which only look need
+neither.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+
+from bgfetch.clock import Clock
+from bgfetch.core.model import Headers, Request
+from bgfetch.core.urls import is_secret_header
+from bgfetch.engine.bulletin import Bulletin, Listener
+from bgfetch.engine.claims import Claims
+from bgfetch.engine.driver import Driver
+from bgfetch.engine.tasks import Job
+from bgfetch.errors import InvalidState
+from bgfetch.registrations.port import OutboxEvent, Registrations, Wish
+
+__all__ = ["Runner"]
+
+MakeDriver = Callable[[Callable[[Job, int], None]], Driver]
+
+
+class Runner:
+    """What of this home is run by this process.
+
+    Args:
+        registrations: The store.
+        claims: The locks of this process.
+        clock: The time.
+        make_driver: Makes the driver, given whom to tell of settlements.
+        deliver: Handles a settle event; called on the driver's thread.
+    """
+
+    def __init__(
+        self,
+        registrations: Registrations,
+        claims: Claims,
+        clock: Clock,
+        *,
+        make_driver: MakeDriver,
+        deliver: Callable[[OutboxEvent, float], None],
+    ) -> None:
+        self._registrations = registrations
+        self._claims = claims
+        self._clock = clock
+        self._make_driver = make_driver
+        self._deliver = deliver
+        self._driver: Driver | None = None
+        self._lock = threading.Lock()
+        self._running: set[int] = set()
+
+    def run(self, uid: int, requests: Sequence[Request] | None = None) -> bool:
+        """Work on a registration here; False when another process does, or when it has settled.
+
+        Args:
+            uid: The registration.
+            requests: With the secrets that the store does not keep; None where there are none to add.
+        """
+        with self._lock:
+            if uid in self._running:
+                return True
+            if not self._claims.take(uid):
+                return False
+            try:
+                epoch = self._registrations.claim(uid, f"pid {os.getpid()}")
+            except InvalidState:
+                self._claims.release(uid)
+                return False
+            row = self._registrations.get(uid)
+            assert row is not None  # noqa: S101 - just claimed
+            stored = [_without_missing_secrets(record.request) for record in self._registrations.records(uid)]
+            self._running.add(uid)
+            self.driver.start(row, epoch, requests if requests is not None else stored)
+            return True
+
+    def running(self, uid: int) -> bool:
+        """Whether this process works on it."""
+        return uid in self._running
+
+    @property
+    def driver(self) -> Driver:
+        """The driver, made when first asked for."""
+        if self._driver is None:
+            self._driver = self._make_driver(self._on_settled)
+        return self._driver
+
+    @property
+    def bulletin(self) -> Bulletin:
+        """Where progress is told."""
+        return self.driver.bulletin
+
+    def listen(self, uid: int, listener: Listener) -> Callable[[], None]:
+        """Be told of progress; returns how to stop that."""
+        return self.bulletin.listen(uid, listener)
+
+    def wish(self, uid: int, wish: Wish) -> bool:
+        """Ask it to run, pause or abort, here or in whatever process runs it; False when it is over."""
+        accepted = self._registrations.set_wish(uid, wish)
+        if accepted and self._driver is not None:
+            self._driver.wish(uid, wish)
+        return accepted
+
+    def close(self) -> None:
+        """Stop, keeping every byte; what is unfinished may be claimed by another process."""
+        if self._driver is not None:
+            self._driver.close()
+        self._claims.close()
+
+    def _on_settled(self, job: Job, event_id: int) -> None:
+        uid = job.row.uid
+        now = self._clock.now()
+        for event in self._registrations.pending(job.row.scope, now=now):
+            if event.event_id == event_id:
+                self._deliver(event, now)
+        self._running.discard(uid)
+        self._claims.release(uid)
+
+
+def _without_missing_secrets(request: Request) -> Request:
+    pairs = [pair for pair in request.headers.pairs if pair[1] or not is_secret_header(pair[0])]
+    return Request(
+        request.url, request.method, Headers(pairs), request.body, request.integrity, request.expected_size
+    )

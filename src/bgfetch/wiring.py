@@ -1,0 +1,186 @@
+"""The one place that picks implementations. Each is made when first asked for: a command pays for what it uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bgfetch.cache.blobs import Blobs
+from bgfetch.cache.entries import SqliteEntries
+from bgfetch.cache.links import Links
+from bgfetch.cache.partials import Partials
+from bgfetch.clock import SystemClock
+from bgfetch.config import Settings
+from bgfetch.database import Database
+from bgfetch.registrations.sqlite import SqliteRegistrations
+from bgfetch.vfs import Vfs
+from bgfetch.worker.builtin import BuiltinWorker
+
+if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than most commands take
+    from bgfetch.caches import CacheStorage
+    from bgfetch.engine.driver import Driver
+    from bgfetch.engine.runner import Runner
+    from bgfetch.engine.tasks import Job
+    from bgfetch.manager import BackgroundFetchManager
+
+__all__ = ["Wiring"]
+
+_TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Bytes that bgfetch can fetch again: back-up programs may skip this.\n"
+
+
+class Wiring:
+    """Everything of one home.
+
+    Args:
+        settings: How to behave, and where.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.vfs = Vfs()
+
+    @property
+    def root(self) -> Path:
+        """BGFETCH_HOME."""
+        return self.settings.home
+
+    @cached_property
+    def database(self) -> Database:
+        """The store, made if it is not there."""
+        return Database.open(self.root / "state" / "bgfetch.sqlite3", now=self.clock.now())
+
+    @cached_property
+    def registrations(self) -> SqliteRegistrations:
+        """Registrations over the store."""
+        return SqliteRegistrations(self.database)
+
+    @cached_property
+    def entries(self) -> SqliteEntries:
+        """Entries of named caches over the store."""
+        return SqliteEntries(self.database)
+
+    @cached_property
+    def partials(self) -> Partials:
+        """Unfinished bodies."""
+        return Partials(self.root / "partials", self.vfs)
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        """Finished bodies."""
+        return Blobs(self.root / "blobs", self.vfs)
+
+    @cached_property
+    def links(self) -> Links:
+        """Names for finished bodies."""
+        return Links(self.root / "names", self.vfs)
+
+    @cached_property
+    def worker(self) -> BuiltinWorker:
+        """What handles settle events."""
+        return BuiltinWorker(self.registrations, self.entries)
+
+    @cached_property
+    def runner(self) -> Runner:
+        """What runs registrations in this process."""
+        from bgfetch.engine.claims import Claims
+        from bgfetch.engine.runner import Runner
+
+        self._tag()
+        return Runner(
+            self.registrations,
+            Claims(self.root / "state" / "claims", self.vfs),
+            self.clock,
+            make_driver=self._driver,
+            deliver=self.worker.deliver,
+        )
+
+    def manager(self, scope: str) -> BackgroundFetchManager:
+        """The standard's object of a scope."""
+        from bgfetch.manager import BackgroundFetchManager, Home
+
+        home = Home(
+            registrations=self.registrations,
+            partials=self.partials,
+            blobs=self.blobs,
+            runner=self.runner,
+            clock=self.clock,
+            vfs=self.vfs,
+            root=self.root,
+        )
+        return BackgroundFetchManager(scope, home)
+
+    def caches(self, scope: str) -> CacheStorage:
+        """The standard's CacheStorage of a scope."""
+        from bgfetch.caches import CacheStorage
+
+        return CacheStorage(scope, self.entries, self.blobs, self.partials, self.links, self.clock.now)
+
+    def close(self) -> None:
+        """Stop what runs, keeping every byte."""
+        if "runner" in self.__dict__:
+            self.runner.close()
+        if "database" in self.__dict__:
+            self.database.close()
+
+    def _driver(self, settled: Callable[[Job, int], None]) -> Driver:
+        from bgfetch import __version__
+        from bgfetch.core.machine import Policy
+        from bgfetch.engine.driver import Driver, Stores
+        from bgfetch.engine.scheduler import Caps
+        from bgfetch.transports.base import Deadlines
+        from bgfetch.transports.curl import CurlTransport
+
+        settings = self.settings
+        transport = CurlTransport(
+            deadlines=Deadlines(settings.connect_timeout, settings.head_timeout, settings.silence_timeout),
+            trust=_trust(settings),
+            user_agent=f"bgfetch/{__version__}",
+            proxied=any(os.environ.get(name) for name in _PROXIES),
+        )
+        return Driver(
+            Stores(self.registrations, self.partials, self.blobs),
+            transport,
+            clock=self.clock,
+            policy=Policy(
+                attempts=settings.attempts,
+                retry_scale=settings.retry_scale,
+                most_bytes=settings.most_bytes,
+            ),
+            caps=Caps(
+                per_host=settings.connections_per_host,
+                total=settings.connections_total,
+                per_record=settings.connections,
+            ),
+            settled=settled,
+        )
+
+    def _tag(self) -> None:
+        tag = self.root / "CACHEDIR.TAG"
+        if self.vfs.size(tag) is None:
+            self.vfs.make_directory(self.root)
+            self.vfs.replace(tag, _TAG.encode(), durable=False)
+
+
+_PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+def _trust(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202 - see below
+    from bgfetch.transports.curl import Trust
+
+    file = settings.ca_file or next(
+        (
+            os.environ[name]
+            for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+            if os.environ.get(name)
+        ),
+        "",
+    )
+    if not file:
+        import certifi
+
+        file = certifi.where()
+    return Trust(file, os.environ.get("SSL_CERT_DIR", ""))

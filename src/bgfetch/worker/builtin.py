@@ -1,0 +1,67 @@
+"""The worker of a scope that has none of its own: what succeeded goes into the cache `downloads`.
+
+It does what the article's service worker does: on `backgroundfetchsuccess` it opens the cache, puts every record
+into it (a link, not a copy), and is done; of a failure it keeps the records that succeeded. An event that is delivered twice puts
+the same entries once more in the place of themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from bgfetch.cache.entries import Entries, Entry
+from bgfetch.core.matching import may_be_put
+from bgfetch.core.model import ReplyHead
+from bgfetch.registrations.port import EventType, OutboxEvent, RecordRow, Registrations
+
+__all__ = ["CACHE_NAME", "BuiltinWorker", "full_reply"]
+
+CACHE_NAME: Final = "downloads"
+
+
+class BuiltinWorker:
+    """Handles settle events.
+
+    Args:
+        registrations: Where records are read and events acknowledged.
+        entries: Where the cache is.
+    """
+
+    def __init__(self, registrations: Registrations, entries: Entries) -> None:
+        self._registrations = registrations
+        self._entries = entries
+
+    def deliver_pending(self, scope: str, now: float) -> None:
+        """Handle each event of the scope that an earlier process did not get to."""
+        for event in self._registrations.pending(scope, now=now):
+            self.deliver(event, now)
+
+    def deliver(self, event: OutboxEvent, now: float) -> None:
+        """Handle one event, then acknowledge it."""
+        if event.type in (EventType.SUCCESS, EventType.FAIL):  # of several, what did succeed is not fetched twice
+            found = [_entry(record, now) for record in self._registrations.records(event.uid)]
+            entries = [entry for entry in found if entry is not None]
+            if entries:
+                self._entries.put(self._entries.open_cache(event.scope, CACHE_NAME), *entries)
+        self._registrations.acknowledge(event.event_id, now)
+
+
+def full_reply(record: RecordRow) -> ReplyHead:
+    """The head of the whole body: what came in parts is a 200, and its length is its own.
+
+    Source: Background Fetch, "get a response": Content-Range and Content-Length are removed.
+    """
+    head = record.reply or ReplyHead(record.request.url, 200, type(record.request.headers)())
+    status = 200 if head.status == 206 else head.status
+    pairs = [pair for pair in head.headers.pairs if pair[0] not in ("content-range", "content-length")]
+    if record.total is not None:
+        pairs.append(("content-length", str(record.total)))
+    return ReplyHead(head.url, status, type(head.headers)(pairs))
+
+
+def _entry(record: RecordRow, now: float) -> Entry | None:
+    reply = full_reply(record)
+    if not record.blob or may_be_put(record.request, reply) is not None:
+        return None
+    size = record.total or 0
+    return Entry(record.request, reply, record.blob, size, record.verified, record.digest, now)
