@@ -179,6 +179,7 @@ class CurlTransport:
     def __init__(self, *, deadlines: Deadlines, trust: Trust, user_agent: str, proxied: bool = False) -> None:
         self._proxied = proxied
         self._deadlines = deadlines
+        self._every = min(_TICK, deadlines.head / 4, deadlines.silence / 4)  # seconds a deadline may be late
         self._trust = trust
         self._user_agent = user_agent
         self._transfers: dict[int, tuple[_Transfer, pycurl.Curl]] = {}
@@ -231,7 +232,7 @@ class CurlTransport:
             self._wake_write.send(b"\0")
 
     def _run(self) -> None:
-        next_tick = time.monotonic() + _TICK
+        next_tick = time.monotonic() + self._every
         try:
             while not self._closing:
                 now = time.monotonic()
@@ -246,7 +247,7 @@ class CurlTransport:
                 self._reap()
                 now = time.monotonic()
                 if now >= next_tick:
-                    next_tick = now + _TICK
+                    next_tick = now + self._every
                     self._tick(now)
         finally:
             self._shut_down()
