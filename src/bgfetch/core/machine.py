@@ -352,9 +352,8 @@ class RecordMachine:
     def _resolve_again(self, leg: Leg, fault: Fault, now: float) -> list[do.Command]:
         self._resolved = ""
         self._resolves += 1
-        most = (
-            self.policy.resolves if leg.ask.resolved else 1
-        )  # the source itself refused: a second look is enough
+        # Where the source itself refused a second look is enough.
+        most = self.policy.resolves if leg.ask.resolved else 1
         if self._resolves > most + len(self.flights):
             return self._refuse(fault)
         return [do.Note("resolved-again", fault.detail), *self._go_on(now)]
