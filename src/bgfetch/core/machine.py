@@ -61,7 +61,7 @@ class Policy:
     server_waits: int = 100
     resolves: int = 3
     restarts: int = 6
-    repairs: int = 5
+    repairs: int = 10
     most_bytes: int = 1 << 40
     retry_scale: float = 1.0
     disk_poll: float = 5.0
