@@ -61,12 +61,19 @@ class Getting:
 
     def cached(self, request: Request) -> Got | None:
         """The file, if it is here and is what is asked for; imports and touches as little as can be."""
-        entry = self._wiring.entries.by_url(self._scope, request.url)
+        entry = self._entry(request)
         if entry is None or not self._is_good(entry, request):
             return None
         blob = self._wiring.blobs.path(entry.blob)
         path = self._wiring.links.publish(blob, request_key(request), _name(entry))
         return Got(path, request.url, entry.size, entry.verified, entry.digest)
+
+    def _entry(self, request: Request) -> Entry | None:
+        entry = self._wiring.entries.by_url(self._scope, request.url)
+        if entry is None:  # a process may have ended between settling and handing its files on
+            self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
+            entry = self._wiring.entries.by_url(self._scope, request.url)
+        return entry
 
     def _is_good(self, entry: Entry, request: Request) -> bool:
         if self._wiring.blobs.size(entry.blob) != entry.size:

@@ -256,7 +256,13 @@ class Driver:
         if not held or facts is None:
             return
         task.machine.adopt(
-            Recovered(held, None if facts.total < 0 else facts.total, facts.etag, facts.last_modified, facts.content_type),
+            Recovered(
+                held,
+                None if facts.total < 0 else facts.total,
+                facts.etag,
+                facts.last_modified,
+                facts.content_type,
+            ),
         )
         self._scheduler.received(task, 0)
 
@@ -426,8 +432,9 @@ class Driver:
         for job in over:
             job.settled = True
             self._jobs.pop(job.row.uid, None)
-            self.bulletin.publish(job.row.uid, progress_of(job, self._clock.monotonic()))
+            # The handler comes first: who is told that it has settled looks for its files in the cache at once.
             self._settled(job, committed.events.get(job.row.uid, 0))
+            self.bulletin.publish(job.row.uid, progress_of(job, self._clock.monotonic()))
 
     def _settlement(self, job: Job) -> Settlement:
         result, failing = job.result

@@ -6,6 +6,7 @@ neither.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from bgfetch.engine.bulletin import Bulletin, Listener
 from bgfetch.engine.claims import Claims
 from bgfetch.engine.driver import Driver
 from bgfetch.engine.tasks import Job
-from bgfetch.errors import InvalidState
+from bgfetch.errors import CacheError, InvalidState
 from bgfetch.registrations.port import OutboxEvent, Registrations, Wish
 
 __all__ = ["Runner"]
@@ -114,9 +115,12 @@ class Runner:
     def _on_settled(self, job: Job, event_id: int) -> None:
         uid = job.row.uid
         now = self._clock.now()
-        for event in self._registrations.pending(job.row.scope, now=now):
-            if event.event_id == event_id:
-                self._deliver(event, now)
+        with contextlib.suppress(
+            CacheError
+        ):  # the event stays in the outbox, and is delivered before the next fetch
+            for event in self._registrations.pending(job.row.scope, now=now):
+                if event.event_id == event_id:
+                    self._deliver(event, now)
         self._running.discard(uid)
         self._claims.release(uid)
 
