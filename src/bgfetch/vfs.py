@@ -65,15 +65,19 @@ class Vfs:
         """Reserve room for `length` bytes, so that a full disk is known before the first byte."""
         if length <= 0:
             return
+        before = os.fstat(fd).st_size
         if hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(fd, 0, length)
             except OSError as error:
                 if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    os.ftruncate(
+                        fd, before
+                    )  # ext4 keeps what it found before there was no more: all there was
                     raise
             else:
                 return
-        if os.fstat(fd).st_size < length:
+        if before < length:
             os.ftruncate(fd, length)
 
     def truncate(self, fd: int, length: int) -> None:
@@ -87,6 +91,14 @@ class Vfs:
     def sync(self, fd: int) -> None:
         """Return when the file's bytes and size would survive a power cut."""
         os.fsync(fd)
+
+    def sync_file(self, path: Path) -> None:
+        """Return when the bytes of the file of this name would survive a power cut."""
+        fd = self.open(path, readonly=os.name == "posix")
+        try:
+            self.sync(fd)
+        finally:
+            self.close(fd)
 
     def sync_directory(self, path: Path) -> None:
         """Return when the names in the directory would survive a power cut."""
@@ -116,9 +128,15 @@ class Vfs:
             os.unlink(path)
 
     def remove_tree(self, path: Path) -> None:
-        """Remove a directory with all below it; fine if it is not there."""
+        """Remove a directory with all below it; fine if it is not there, or goes while this runs."""
+        for name in self.names(path):
+            below = path / name
+            if below.is_dir() and not below.is_symlink():
+                self.remove_tree(below)
+            else:
+                self.unlink(below)
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+            os.rmdir(path)
 
     def remove_directory(self, path: Path) -> None:
         """Remove an empty directory; fine if it is not there or not empty."""
@@ -152,8 +170,26 @@ class Vfs:
 
     def replace(self, path: Path, data: bytes, *, durable: bool = True) -> None:
         """Put `data` under this name whole or not at all; `durable` waits until a power cut cannot undo it."""
+        self._put(path, data, durable=durable)
+        if durable:
+            self.sync_directory(path.parent)
+
+    def put(self, path: Path, data: bytes) -> None:
+        """As a durable `replace`, but the name is durable only once somebody syncs the directory, for many at once."""
+        self._put(path, data, durable=True)
+
+    def _put(self, path: Path, data: bytes, *, durable: bool) -> None:
         draft = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.new")
-        fd = self.open(draft, create=True)
+        try:
+            self._write_whole(draft, data, durable=durable)
+            self.rename(draft, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.unlink(draft)
+            raise
+
+    def _write_whole(self, path: Path, data: bytes, *, durable: bool) -> None:
+        fd = self.open(path, create=True)
         try:
             self.truncate(fd, 0)
             self.pwrite(fd, data, 0)
@@ -161,9 +197,6 @@ class Vfs:
                 self.sync(fd)
         finally:
             self.close(fd)
-        self.rename(draft, path)
-        if durable:
-            self.sync_directory(path.parent)
 
     def make_read_only(self, path: Path) -> None:
         """Take away everybody's right to write."""
@@ -179,7 +212,9 @@ class Vfs:
             return os.pwrite(fd, view, offset)
 
         def _pread(self, fd: int, view: memoryview, offset: int) -> int:
-            return os.preadv(fd, [view], offset) if hasattr(os, "preadv") else self._seek_read(fd, view, offset)
+            return (
+                os.preadv(fd, [view], offset) if hasattr(os, "preadv") else self._seek_read(fd, view, offset)
+            )
 
     else:  # pragma: no cover - Windows
 

@@ -5,12 +5,15 @@ digest: its name is random, since hashing a file that nothing is compared with w
 Beside each stand ``.pieces`` (core.pieces), by which damage is found and mended piece by piece, and ``.json``, by
 which a lost database is rebuilt.
 
-The order (containerd's): sync the bytes, rename, sync the directory, and only then may anybody be told.
+The order (containerd's): sync the bytes, rename, sync the directory, and only then may anybody be told. Between the
+rename and the telling, `placed.json` in the partial's directory says whose bytes went where: a process that ends
+there has lost nothing.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -21,13 +24,15 @@ import google_crc32c
 
 from bgfetch.cache.facts import BlobFacts, decode, encode
 from bgfetch.cache.partials import Partial
-from bgfetch.core.pieces import Slot, decode_slots, piece_span
+from bgfetch.core.pieces import Slot, decode_slots, encode_slot, held_in, piece_span
 from bgfetch.core.segments import PIECE
-from bgfetch.core.spans import Spans
+from bgfetch.core.spans import Span, Spans
 from bgfetch.vfs import Vfs
 
-__all__ = ["Blobs", "Finished"]
+__all__ = ["Blobs", "Finished", "Placed"]
 
+_PLACED = "placed.json"
+_MOST_PLACED = 1 << 12  # bytes
 _NAME = re.compile(r"(sha256|unverified)/([0-9a-f]{2})/(\2[0-9a-f]{62})")
 
 
@@ -40,12 +45,32 @@ class Finished:
         total: Their length.
         sha256: Hex of their digest, or "" where it was not computed.
         facts: What to write beside it.
+        owner: The record that waits for it, in words that never mean another one; "" = nobody will ask again.
     """
 
     partial: Partial
     total: int
     sha256: str
     facts: BlobFacts
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """`placed.json`: the body is whole, checked and synced, and this is its final name.
+
+    Args:
+        owner: The record it answers.
+        blob: Its name.
+        size: Bytes.
+        digest, verified: As in `BlobFacts`.
+    """
+
+    owner: str
+    blob: str
+    size: int
+    digest: str
+    verified: str
 
 
 class Blobs:
@@ -54,6 +79,7 @@ class Blobs:
     def __init__(self, root: Path, vfs: Vfs) -> None:
         self._root = root
         self._vfs = vfs
+        self._known: set[Path] = set()  # directories whose own names are durable
 
     def path(self, name: str) -> Path:
         """Where this blob stands; ValueError for anything that is not a blob's name."""
@@ -69,39 +95,112 @@ class Blobs:
     def adopt(self, finished: Sequence[Finished]) -> list[str]:
         """Give all of these their final names, durably, and return the names in the same order.
 
-        Their directories are synced once for all: that is most of the cost of a thousand small files.
-        A partial whose content is here already loses its bytes. OSError leaves every partial usable.
+        Their directories are synced once for all: that is most of the cost of a thousand small files. Where the
+        very content is here already, that one stays and the partial's bytes go with it. A partial with an owner
+        must be removed by the caller once its record is settled, and not before.
+
+        Raises:
+            OSError: Nobody may be told yet; calling again goes on where this stopped, under the same names.
         """
-        names = [self._name(each) for each in finished]
         touched: dict[Path, None] = {}
-        for each in finished:
+        names = [self._name(each) for each in finished]
+        fresh = [
+            (name, each) for name, each in zip(names, finished, strict=True) if not self._placed(name, each)
+        ]
+        for _name, each in fresh:
             each.partial.seal(each.total)
-        for name, each in zip(names, finished, strict=True):
-            self._place(self.path(name), each, touched)
+        for name in names:
+            self._make_shelf(self.path(name).parent, touched)
+        for name, each in fresh:
+            if not self._stands(name, each):
+                self._place(name, each)
+        for name in names:
+            self._vfs.make_read_only(self.path(name))
         for directory in touched:
             self._vfs.sync_directory(directory)
+        self._known.update(touched)
         for each in finished:
-            self._vfs.remove_tree(each.partial.path)
+            if not each.owner:
+                self._vfs.remove_tree(each.partial.path)
         return names
+
+    def resume(self, directory: Path, owner: str) -> Placed | None:
+        """What the partial of this directory became, where a process ended between placing it and telling.
+
+        Args:
+            directory: The partial's; not open.
+            owner: The record that asks. What another one left is not for it.
+        """
+        placed = self._promised(directory)
+        if placed is None:
+            return None
+        if placed.owner != owner or self.size(placed.blob) != placed.size:
+            self._vfs.unlink(directory / _PLACED)
+            return None
+        target = self.path(placed.blob)
+        self._vfs.make_read_only(target)
+        for shelf in _above(target.parent, self._root):
+            self._vfs.sync_directory(shelf)
+        return placed
+
+    def _promised(self, directory: Path) -> Placed | None:
+        try:
+            found = json.loads(self._vfs.read(directory / _PLACED, most=_MOST_PLACED))
+            texts = [found[name] for name in ("owner", "blob", "digest", "verified")]
+            self.path(found["blob"])
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        if found.get("version") != 1 or type(found.get("size")) is not int:
+            return None
+        owner, blob, digest, verified = (str(text) for text in texts)
+        return Placed(owner, blob, found["size"], digest, verified)
+
+    def _promise(self, name: str, each: Finished) -> None:
+        facts = each.facts
+        placed = {
+            "version": 1,
+            "owner": each.owner,
+            "blob": name,
+            "size": each.total,
+            "digest": facts.digest,
+            "verified": facts.verified,
+        }
+        self._vfs.replace(each.partial.path / _PLACED, json.dumps(placed).encode())
 
     @staticmethod
     def _name(each: Finished) -> str:
-        kind, digest = ("sha256", each.sha256) if each.sha256 else ("unverified", os.urandom(32).hex())
-        return f"{kind}/{digest[:2]}/{digest}"
+        if not each.partial.blob:
+            digest = each.sha256 or os.urandom(32).hex()
+            kind = "sha256" if each.sha256 else "unverified"
+            each.partial.blob = f"{kind}/{digest[:2]}/{digest}"
+        return each.partial.blob
 
-    def _place(self, target: Path, each: Finished, touched: dict[Path, None]) -> None:
-        if self._vfs.size(target) == each.total:
-            return
-        if target.parent not in touched:
-            for directory in (target.parent, target.parent.parent, self._root):
-                self._vfs.make_directory(directory)
+    def _placed(self, name: str, each: Finished) -> bool:
+        """Whether an earlier attempt came so far that the bytes have left the partial."""
+        return self._vfs.size(each.partial.data_path) is None and self.size(name) == each.total
+
+    def _stands(self, name: str, each: Finished) -> bool:
+        """Whether this very content has its name already: not only a file of that name, which may have rotted."""
+        if not each.sha256 or self.size(name) != each.total:
+            return False
+        slots = each.partial.slots()
+        return not self._bad_pieces(self.path(name), slots) and held_in(slots).covers((0, each.total))
+
+    def _make_shelf(self, shelf: Path, touched: dict[Path, None]) -> None:
+        self._vfs.make_directory(shelf)
+        touched[shelf] = None
+        for directory in _above(shelf, self._root):
+            if shelf not in self._known:
                 touched[directory] = None
-        with contextlib.suppress(FileNotFoundError):  # a second try after a failure in between
-            self._vfs.rename(each.partial.pieces_path, _beside(target, "pieces"))
+
+    def _place(self, name: str, each: Finished) -> None:
+        target = self.path(name)
+        if each.owner and each.total >= PIECE:  # less is fetched again sooner than it is written twice
+            self._promise(name, each)
+        table = b"".join(encode_slot(slot._replace(synced=True)) for slot in each.partial.slots())
+        self._vfs.put(_beside(target, "pieces"), table)
         self._vfs.replace(_beside(target, "json"), encode(each.facts), durable=False)
         self._vfs.rename(each.partial.data_path, target)
-        # Last, since a partial that a failed attempt left behind must stay writable.
-        self._vfs.make_read_only(target)
 
     def remove(self, name: str) -> int:
         """Delete a blob and what stands beside it; bytes freed."""
@@ -131,29 +230,41 @@ class Blobs:
         """Its table of pieces; empty where it was lost."""
         try:
             return decode_slots(self._vfs.read(_beside(self.path(name), "pieces")))
-        except OSError:
+        except FileNotFoundError:
             return []
 
     def damaged(self, name: str) -> Spans:
-        """The pieces whose bytes no longer have the checksum they were stored with, or are missing."""
-        size = self.size(name) or 0
-        slots = self.slots(name)
-        bad = [
-            piece_span(index, slot.length)
-            for index, slot in enumerate(slots)
-            if not self._intact(name, index, slot)
-        ]
-        claimed = sum(slot.length for slot in slots)
-        return Spans.of([*bad, (claimed, size)] if slots and claimed < size else bad)
+        """The pieces whose bytes no longer have the checksum they were stored with, or are missing.
 
-    def _intact(self, name: str, index: int, slot: Slot) -> bool:
-        buffer = memoryview(bytearray(slot.length))
-        fd = self._vfs.open(self.path(name), readonly=True)
+        Nothing where the table of pieces was lost: only a digest can tell then.
+        """
+        slots = self.slots(name)
+        held, size = held_in(slots), self.size(name)
+        if size is None or not slots:
+            return held
+        bad = self._bad_pieces(self.path(name), slots)
+        return Spans.of(bad).union(held.gaps(size))
+
+    def _bad_pieces(self, path: Path, slots: Sequence[Slot]) -> list[Span]:
+        buffer = memoryview(bytearray(PIECE))
+        fd = self._vfs.open(path, readonly=True)
         try:
-            got = self._vfs.pread_into(fd, buffer, index * PIECE)
+            return [
+                piece_span(index, slot.length)
+                for index, slot in enumerate(slots)
+                if slot.length and not self._intact(fd, index, slot, buffer)
+            ]
         finally:
             self._vfs.close(fd)
-        return got == slot.length and google_crc32c.extend(0, bytes(buffer)) == slot.crc
+
+    def _intact(self, fd: int, index: int, slot: Slot, buffer: memoryview) -> bool:
+        try:
+            got = self._vfs.pread_into(fd, buffer[: slot.length], index * PIECE)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return False  # a bad sector
+        return got == slot.length and google_crc32c.extend(0, bytes(buffer[:got])) == slot.crc
 
     def withdraw(self, name: str, partial: Partial, damaged: Spans) -> None:
         """Copy a blob's good pieces back into a partial, so that only the damaged ones are fetched again."""
@@ -163,12 +274,16 @@ class Blobs:
             for index, slot in enumerate(self.slots(name)):
                 if damaged.covers(piece_span(index, slot.length)) or not slot.length:
                     continue
-                got = self._vfs.pread_into(fd, buffer[: slot.length], index * PIECE)
-                if got == slot.length:
-                    partial.store(index, 0, buffer[:got], slot)
+                if self._intact(fd, index, slot, buffer):
+                    partial.grow(index, 0, buffer[: slot.length], slot._replace(synced=False))
         finally:
             self._vfs.close(fd)
 
 
 def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f"{path.name}.{kind}")
+
+
+def _above(shelf: Path, root: Path) -> tuple[Path, ...]:
+    """The directories whose entries lead to what is on this shelf."""
+    return (shelf, shelf.parent, root, root.parent)

@@ -1,35 +1,34 @@
 """Unfinished bodies on disk: the bytes, the table of pieces, and what a stranger needs to go on from them.
 
 ``partials/<key>/`` holds `data` (preallocated, written at offsets), `pieces` (core.pieces) and `facts.json`. The
-rule: `data` is written before its slot, synced before a registration's spans name it, and never deleted while a
-registration refers to it.
+rules: `data` is written before its slot, synced before the slot says so; what is held is not written over, except
+to mend it; bytes without facts are of nobody knows which version, and worth nothing.
+
+After a failed sync the kernel may take the pages it could not write for clean, and say nothing the next time
+(Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). So what a failed sync covered is
+read back, compared and written again before the next one is believed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import google_crc32c
 
 from bgfetch.cache.facts import PartialFacts, decode, encode
-from bgfetch.core.pieces import (
-    SLOT_BYTES,
-    Slot,
-    decode_slots,
-    durable_prefix,
-    encode_slot,
-    held_in,
-    piece_span,
-    unproven,
-)
+from bgfetch.core.pieces import SLOT_BYTES, Slot, decode_slots, encode_slot, held_in, piece_span, unproven
 from bgfetch.core.segments import PIECE
 from bgfetch.core.spans import Span, Spans
 from bgfetch.vfs import Vfs
 
 __all__ = ["Partial", "Partials"]
+
+_NOTHING = Slot(0, 0)
+_MOST_TABLE = 1 << 26  # bytes: 8 TiB of body
 
 
 class Partial:
@@ -42,16 +41,28 @@ class Partial:
 
     def __init__(self, path: Path, vfs: Vfs) -> None:
         self.path = path
+        self.blob = ""  # its final name, once that is chosen: a second try must not choose another one
         self._vfs = vfs
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # the table in memory and the users
+        self._writing = threading.Lock()  # from reading a slot to replacing it
+        self._syncing = threading.Lock()  # one sync at a time, so that each hears of its own failure
         self._users = 1
+        self._sealed = False
+        self._unsynced: dict[int, Slot] = {}
+        self._suspect: set[int] = set()
+        self._facts: PartialFacts | None = None  # those that could not be saved yet
+        self._names_synced = False
         vfs.make_directory(path)
         self._data = vfs.open(self.data_path, create=True)
         try:
             self._table = vfs.open(self.pieces_path, create=True)
-            self._slots = decode_slots(vfs.read(self.pieces_path))
         except BaseException:
             vfs.close(self._data)
+            raise
+        try:
+            self._slots = decode_slots(self._read_table())
+        except BaseException:
+            self.close()
             raise
 
     @property
@@ -65,6 +76,11 @@ class Partial:
         return self.path / "pieces"
 
     @property
+    def facts_path(self) -> Path:
+        """What the bytes are."""
+        return self.path / "facts.json"
+
+    @property
     def held(self) -> Spans:
         """What the table claims."""
         with self._lock:
@@ -73,75 +89,207 @@ class Partial:
     def slot(self, index: int) -> Slot:
         """What is held of one piece."""
         with self._lock:
-            return self._slots[index] if index < len(self._slots) else Slot(0, 0)
+            return self._slots[index] if index < len(self._slots) else _NOTHING
+
+    def slots(self) -> list[Slot]:
+        """The whole table."""
+        with self._lock:
+            return list(self._slots)
+
+    # Storing.
 
     def allocate(self, total: int) -> None:
         """Reserve the whole body's room; OSError ENOSPC when the disk cannot hold it."""
         self._vfs.allocate(self._data, total)
 
-    def store(self, index: int, offset: int, data: bytes | bytearray | memoryview, slot: Slot) -> None:
-        """Write bytes of a piece from `offset` within it, then its new slot."""
-        self._vfs.pwrite(self._data, data, index * PIECE + offset)
-        self._put_slot(index, slot)
+    def grow(self, index: int, offset: int, data: memoryview, slot: Slot) -> bool:
+        """Write bytes of a piece from `offset` within it, then its new slot; what is held already stays as it is.
 
-    def datasync(self) -> None:
-        """Return when all that was stored before the call would survive a power cut."""
-        self._vfs.datasync(self._data)
-        self._vfs.datasync(self._table)
+        Returns:
+            Whether the piece holds these bytes now. False: bytes before `offset` are missing, or it is sealed.
+        """
+        with self._writing:
+            held = self.slot(index)
+            if held.length < offset or self._sealed:
+                return False
+            if slot.length > held.length:
+                fresh = data[held.length - offset :]
+                if (
+                    held.length > offset
+                ):  # somebody else's bytes stand before ours: the checksum is of what stands
+                    slot = Slot(slot.length, google_crc32c.extend(held.crc, bytes(fresh)))
+                self._vfs.pwrite(self._data, fresh, index * PIECE + held.length)
+                self._put_slot(index, slot)
+            return True
 
-    def seal(self, total: int) -> None:
-        """Make the body exactly `total` bytes long and durable, size and all."""
-        self._vfs.truncate(self._data, total)
-        self._vfs.sync(self._data)
-        self._vfs.sync(self._table)
+    def mend(self, index: int, data: bytes | memoryview, slot: Slot) -> bool:
+        """Put these bytes in the place of whatever stands in the piece; False when it is sealed."""
+        with self._writing:
+            if self._sealed:
+                return False
+            self._put_slot(index, _NOTHING)
+            self._vfs.pwrite(self._data, data, index * PIECE)
+            self._put_slot(index, slot)
+            return True
+
+    def forget(self, spans: Iterable[Span]) -> None:
+        """Hold none of these pieces any longer. Never fails: a claim that stays on disk is found wrong once more."""
+        with self._writing:
+            for index in self._indices(spans):
+                self._note_slot(index, _NOTHING)
+                with contextlib.suppress(OSError):
+                    self._put_slot(index, _NOTHING)
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill `buffer` from `offset`; bytes read."""
         return self._vfs.pread_into(self._data, buffer, offset)
 
-    def recover(self, durable: Spans) -> Spans:
-        """What really is held after any end of the process: claims proved, bytes that were lost given up.
+    # Surviving a power cut.
 
-        Args:
-            durable: Spans recorded after they had been synced.
+    def datasync(self) -> None:
+        """Return when all that was stored before the call would survive a power cut. OSError: nothing is promised."""
+        with self._syncing:
+            self._sync_names()
+            self._sync_bytes(self._vfs.datasync)
+            self._vfs.datasync(self._table)
+
+    def seal(self, total: int) -> None:
+        """Make the body exactly `total` bytes long and durable; nothing can be written any more.
+
+        Raises:
+            OSError: Not durable yet; or EIO when the disk lost bytes since they were stored.
         """
-        size = self._vfs.size(self.data_path) or 0
-        durable = durable.without([(size, max(size, durable.items[-1].stop))]) if durable else durable
+        with self._writing:
+            self._sealed = True
+            whole = held_in(self.slots()).covers((0, total))
+        if not whole:
+            raise OSError(errno.EIO, "the disk lost bytes that it had taken")
+        with self._syncing:
+            if self._vfs.size(self.data_path) is None:
+                self._name_again(total)
+            self._vfs.truncate(self._data, total)
+            self._sync_bytes(self._vfs.sync)
+
+    def _sync_names(self) -> None:
+        if self._facts is not None:
+            self.save_facts(self._facts)
+        if self._names_synced:
+            return
+        self._names_synced = True
+        try:
+            if self._vfs.size(self.facts_path) is not None:
+                self._vfs.sync_file(self.facts_path)
+            for directory in (self.path, self.path.parent, self.path.parent.parent):
+                self._vfs.sync_directory(directory)
+        except BaseException:
+            self._names_synced = False
+            raise
+
+    def _sync_bytes(self, sync: Callable[[int], None]) -> None:
+        with self._writing:
+            due, self._unsynced = self._unsynced, {}
+        try:
+            self._write_suspects_again()
+            sync(self._data)
+        except BaseException:
+            with self._writing:
+                self._suspect |= due.keys() | self._unsynced.keys()
+            raise
+        with self._writing:
+            self._suspect.clear()
+            for index, slot in due.items():
+                if self.slot(index) == slot:
+                    self._put_slot(index, slot._replace(synced=True))
+
+    def _write_suspects_again(self) -> None:
+        buffer = memoryview(bytearray(PIECE)) if self._suspect else memoryview(b"")
+        for index in sorted(self._suspect):
+            with self._writing:
+                slot = self.slot(index)
+                if not self._matches(index, slot, buffer):
+                    self._put_slot(index, _NOTHING)
+                    raise OSError(errno.EIO, "the disk lost bytes that it had taken")
+                self._vfs.pwrite(self._data, buffer[: slot.length], index * PIECE)
+
+    def _name_again(self, total: int) -> None:
+        """Somebody deleted the file under our hands: copy what the descriptor still reaches to a new one."""
+        self._vfs.make_directory(self.path)
         buffer = memoryview(bytearray(PIECE))
-        for index in unproven(self._slots, durable):
-            self._prove(index, durable_prefix(durable, index), buffer)
+        fd = self._vfs.open(self.data_path, create=True)
+        try:
+            for start in range(0, total, PIECE):
+                got = self._vfs.pread_into(self._data, buffer, start)
+                self._vfs.pwrite(fd, buffer[:got], start)
+            self._vfs.sync(fd)
+        except BaseException:
+            self._vfs.close(fd)
+            self._vfs.unlink(self.data_path)
+            raise
+        old, self._data = self._data, fd
+        self._vfs.close(old)
+
+    # Coming back.
+
+    def recover(self) -> Spans:
+        """What really is held after any end of a process: what was synced, and what its checksum proves.
+
+        Raises:
+            OSError: The disk cannot be read now; nothing was given up for that.
+        """
+        if self.facts() is None:
+            self._empty()
+        size = self._vfs.size(self.data_path) or 0
+        for index, slot in enumerate(self.slots()):
+            if slot.length and index * PIECE + slot.length > size:
+                self._put_slot(index, _NOTHING)
+        buffer = memoryview(bytearray(PIECE))
+        for index in unproven(self.slots()):
+            slot = self.slot(index)
+            self._put_slot(index, slot if self._proved(index, slot, buffer) else _NOTHING)
+        if not self.held:
+            self._vfs.unlink(self.facts_path)  # whatever comes next may be of another version
         return self.held
+
+    def _proved(self, index: int, slot: Slot, buffer: memoryview) -> bool:
+        try:
+            return self._matches(index, slot, buffer)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return False  # a bad sector: written anew, the drive puts another one in its place
+
+    def _empty(self) -> None:
+        with self._lock:
+            self._slots = []
+        self._vfs.truncate(self._table, 0)
+        self._vfs.truncate(self._data, 0)
 
     def damaged(self, spans: Iterable[Span] | None = None) -> Spans:
         """Pieces whose bytes no longer have the checksum they were stored with."""
         buffer = memoryview(bytearray(PIECE))
         bad = []
-        for index in self._indices(spans):
+        for index in range(len(self.slots())) if spans is None else self._indices(spans):
             slot = self.slot(index)
-            if slot.length and not self._matches(index, slot, buffer):
+            if slot.length and not self._proved(index, slot, buffer):
                 bad.append(piece_span(index))
         return Spans.of(bad)
 
-    def forget(self, spans: Iterable[Span]) -> None:
-        """Hold none of these pieces any longer."""
-        for index in self._indices(spans):
-            self._put_slot(index, Slot(0, 0))
+    # What the bytes are.
 
     def save_facts(self, facts: PartialFacts) -> None:
-        """Replace `facts.json`. Not synced: a power cut may leave the older one, or none; a kill does not."""
-        self._vfs.replace(self.path / "facts.json", encode(facts), durable=False)
+        """Replace `facts.json`; the next `datasync` makes it durable, and tries again when it fails here."""
+        self._facts, self._names_synced = facts, False
+        self._vfs.replace(self.facts_path, encode(facts), durable=False)
+        self._facts = None
 
     def facts(self) -> PartialFacts | None:
-        """What stands in `facts.json`, or None where that cannot be read."""
+        """What stands in `facts.json`, or None where there is none or nobody can make sense of it. OSError."""
         try:
-            return decode(PartialFacts, self._vfs.read(self.path / "facts.json", most=PartialFacts.LARGEST))
-        except OSError:
+            return decode(PartialFacts, self._vfs.read(self.facts_path, most=PartialFacts.LARGEST))
+        except FileNotFoundError:
             return None
 
-    def unlink(self) -> None:
-        """Take the files' names away; whoever still writes to this object writes where nobody reads."""
-        for path in (self.pieces_path, self.data_path):
-            self._vfs.unlink(path)
+    # Who uses it.
 
     def acquire(self) -> None:
         """Keep the descriptors open for one more user; the one who opened it counts as the first."""
@@ -154,35 +302,37 @@ class Partial:
             self._users -= 1
             if self._users:
                 return
-        for fd in (self._data, self._table):
+            # Not to be mistaken for whatever the system gives these numbers to next.
+            descriptors, self._data, self._table = (self._data, self._table), -1, -1
+        for fd in descriptors:
             with contextlib.suppress(OSError):
                 self._vfs.close(fd)
 
+    def _read_table(self) -> bytes:
+        buffer = bytearray(min(_MOST_TABLE, self._vfs.size(self.pieces_path) or 0))
+        got = self._vfs.pread_into(self._table, memoryview(buffer), 0)
+        return bytes(buffer[:got])
+
     def _put_slot(self, index: int, slot: Slot) -> None:
         self._vfs.pwrite(self._table, encode_slot(slot), index * SLOT_BYTES)
-        with self._lock:
-            missing = index + 1 - len(self._slots)
-            if missing > 0:
-                self._slots.extend([Slot(0, 0)] * missing)
-            self._slots[index] = slot
+        self._note_slot(index, slot)
 
-    def _indices(self, spans: Iterable[Span] | None) -> Iterator[int]:
-        if spans is None:
-            yield from range(len(self._slots))
-            return
+    def _note_slot(self, index: int, slot: Slot) -> None:
+        with self._lock:
+            self._slots.extend([_NOTHING] * (index + 1 - len(self._slots)))
+            self._slots[index] = slot
+        if slot.length and not slot.synced:
+            self._unsynced[index] = slot
+        else:
+            self._unsynced.pop(index, None)
+
+    def _indices(self, spans: Iterable[Span]) -> Iterator[int]:
         for span in spans:
             yield from range(span.start // PIECE, (span.stop + PIECE - 1) // PIECE)
 
     def _matches(self, index: int, slot: Slot, buffer: memoryview) -> bool:
         got = self._vfs.pread_into(self._data, buffer[: slot.length], index * PIECE)
         return got == slot.length and google_crc32c.extend(0, bytes(buffer[:got])) == slot.crc
-
-    def _prove(self, index: int, durable: int, buffer: memoryview) -> None:
-        slot = self.slot(index)
-        if slot.length > durable and self._matches(index, slot, buffer):
-            return
-        got = self._vfs.pread_into(self._data, buffer[:durable], index * PIECE) if durable else 0
-        self._put_slot(index, Slot(got, google_crc32c.extend(0, bytes(buffer[:got]))) if got else Slot(0, 0))
 
 
 class Partials:
@@ -203,10 +353,15 @@ class Partials:
         """The partial of this key, made if it is not there."""
         return Partial(self.path(key), self._vfs)
 
-    def replace(self, partial: Partial, key: str) -> Partial:
-        """An empty partial in the place of this one, whose transfers may not have stopped yet."""
-        partial.unlink()
-        partial.close()
+    def fresh(self, key: str) -> Partial:
+        """An empty partial in the place of whatever stands there, whose transfers may not have stopped yet:
+        those go on writing where nobody reads. Nothing new is there before the old names are gone for good.
+        """
+        path = self.path(key)
+        for name in ("facts.json", "pieces", "data"):
+            self._vfs.unlink(path / name)
+        self._vfs.make_directory(path)
+        self._vfs.sync_directory(path)
         return self.open(key)
 
     def exists(self, key: str) -> bool:

@@ -6,6 +6,7 @@ single gain on the write side (measured: 1.66 against 2.53 CPU seconds per GB).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 
 import google_crc32c
@@ -70,16 +71,16 @@ class PieceWriter:
     ) -> None:
         self.position = start
         self.stop = stop
-        partial.acquire()
         self._partial = partial
         self._stored = stored
         self._pool = pool
         self._inspect = inspect if start == 0 else None
         self._compare = compare
-        self._buffer = pool.lend()
         self._index, self._fill = divmod(start, PIECE)
         self._written = self._fill
         self._crc = self._first_crc()
+        self._buffer = pool.lend()
+        partial.acquire()
 
     def _first_crc(self) -> int:
         if self._fill == 0:
@@ -87,6 +88,8 @@ class PieceWriter:
         slot = self._partial.slot(self._index)
         if slot.length == self._fill:
             return slot.crc
+        if slot.length < self._fill:
+            raise OSError(errno.EIO, f"piece {self._index} has lost its beginning")
         # A flight that was given up stored a little more of this piece meanwhile: the prefix is good all the same.
         prefix = memoryview(bytearray(self._fill))
         self._partial.read_into(prefix, self._index * PIECE)
@@ -140,27 +143,25 @@ class PieceWriter:
             if fault is not None:
                 raise UnacceptableBytes(fault)
             self._inspect = None
-        before = self._partial.slot(self._index)
         slot = Slot(self._fill, self._crc)
-        differs = self._compare and before != slot
-        if differs or not self._compare:
-            with memoryview(self._buffer) as view:
-                self._partial.store(
-                    self._index, self._written, view[self._written : self._fill], self._grown(before, slot)
-                )
+        differs = self._compare and not self._partial.slot(self._index).same_bytes(slot)
         start = self._index * PIECE + self._written
+        with memoryview(self._buffer) as view:
+            held = self._store(view[self._written : self._fill], slot, differs=differs)
         self.position = self._index * PIECE + self._fill
         self._written = self._fill
         if self._fill == PIECE:
             self._index, self._fill, self._written, self._crc = self._index + 1, 0, 0, 0
-        self._stored(start, self.position, differs)
+        if held:
+            self._stored(start, self.position, differs)
 
-    def _grown(self, before: Slot, slot: Slot) -> Slot:
-        # A whole body sent again passes over bytes that are held; its shorter claim must not hide the longer one.
-        return slot if slot.length >= before.length else before
+    def _store(self, data: memoryview, slot: Slot, *, differs: bool) -> bool:
+        if differs:
+            return self._partial.mend(self._index, data, slot)
+        return self._compare or self._partial.grow(self._index, self._written, data, slot)
 
     def close(self) -> None:
-        """Give the buffer back; what was gathered and not flushed is gone."""
+        """Give the buffer back; what was gathered and not flushed is gone. Only once."""
         self._pool.give_back(self._buffer)
         self._partial.close()
         self._fill = self._written

@@ -1,11 +1,13 @@
-"""The table of pieces: how much of each piece is held, and the checksum of that.
+"""The table of pieces: how much of each piece is held, the checksum of that, and whether it was synced.
 
 One fixed-size slot a piece, rewritten as the piece grows, so the table can be written without reading it. A slot is
 written after its bytes; the disk may still lose either in a power cut, so a slot is a claim that its checksum
-proves. What the registrations' spans say was synced first and needs no proof.
+proves. Once the bytes were synced the slot says so, and then needs no proof: a restart reads back what the last
+second brought and nothing else, whatever else (a database, another version's table) was lost or is out of date.
 
 Format: slot i at offset 8*i, little-endian `uint32 length, uint32 crc32c` of bytes [i*PIECE, i*PIECE + length);
-length 0 means nothing is held. Source of the checksum: RFC 3720 appendix B.4 (Castagnoli).
+length 0 means nothing is held; bit 31 of the length means that these bytes were synced before the slot was written.
+Source of the checksum: RFC 3720 appendix B.4 (Castagnoli).
 """
 
 from __future__ import annotations
@@ -21,7 +23,6 @@ __all__ = [
     "SLOT_BYTES",
     "Slot",
     "decode_slots",
-    "durable_prefix",
     "encode_slot",
     "held_in",
     "piece_span",
@@ -29,26 +30,36 @@ __all__ = [
 ]
 
 _SLOT = struct.Struct("<II")
+_SYNCED = 1 << 31
 SLOT_BYTES = _SLOT.size
 
 
 class Slot(NamedTuple):
-    """`length` bytes from the start of a piece have checksum `crc` (crc32c)."""
+    """`length` bytes from the start of a piece have checksum `crc` (crc32c); `synced`: they survived any power cut."""
 
     length: int
     crc: int
+    synced: bool = False
+
+    def same_bytes(self, other: Slot) -> bool:
+        """Whether both claim the same bytes."""
+        return self.length == other.length and self.crc == other.crc
 
 
 def encode_slot(slot: Slot) -> bytes:
     """The 8 bytes that stand in the table."""
-    return _SLOT.pack(*slot)
+    return _SLOT.pack(slot.length | _SYNCED if slot.synced else slot.length, slot.crc)
 
 
 def decode_slots(table: bytes) -> list[Slot]:
     """Every slot of a table; a torn last one and impossible lengths read as nothing held."""
     whole = len(table) // SLOT_BYTES * SLOT_BYTES
-    slots = [Slot(*pair) for pair in _SLOT.iter_unpack(table[:whole])]
-    return [slot if slot.length <= PIECE else Slot(0, 0) for slot in slots]
+    return [_decoded(word, crc) for word, crc in _SLOT.iter_unpack(table[:whole])]
+
+
+def _decoded(word: int, crc: int) -> Slot:
+    length = word & ~_SYNCED
+    return Slot(length, crc, bool(word & _SYNCED)) if 0 < length <= PIECE else Slot(0, 0)
 
 
 def piece_span(index: int, length: int = PIECE) -> Span:
@@ -61,24 +72,6 @@ def held_in(slots: Sequence[Slot]) -> Spans:
     return Spans.of(piece_span(index, slot.length) for index, slot in enumerate(slots) if slot.length)
 
 
-def unproven(slots: Sequence[Slot], durable: Spans) -> list[int]:
-    """Pieces whose slot and durable bytes disagree, in order: read them before believing either.
-
-    A slot that claims more than was synced may have outlived its bytes; one that claims less lost its last update.
-    """
-    doubtful: list[int] = []
-    count = max(len(slots), (durable.items[-1].stop + PIECE - 1) // PIECE if durable else 0)
-    for index in range(count):
-        claimed = slots[index].length if index < len(slots) else 0
-        if claimed != durable_prefix(durable, index):
-            doubtful.append(index)
-    return doubtful
-
-
-def durable_prefix(durable: Spans, index: int) -> int:
-    """How many bytes from the start of this piece are in the set."""
-    start, stop = piece_span(index)
-    for span in durable:
-        if span.start <= start < span.stop:
-            return min(span.stop, stop) - start
-    return 0
+def unproven(slots: Sequence[Slot]) -> list[int]:
+    """Pieces whose slot may have outlived its bytes, in order: read them before believing it."""
+    return [index for index, slot in enumerate(slots) if slot.length and not slot.synced]

@@ -22,7 +22,7 @@ from bgfetch.core import commands as do
 from bgfetch.core import events as on
 from bgfetch.core.digests import Digest
 from bgfetch.core.machine import Policy, RecordMachine, Recovered
-from bgfetch.core.model import FailureReason, Fault, ReplyHead, Request, Result, State
+from bgfetch.core.model import FailureReason, Fault, ReplyHead, Request, Result, State, Verified
 from bgfetch.core.pacing import RateMeter, laggards
 from bgfetch.core.ranges import Retry, range_headers
 from bgfetch.core.urls import address_scope, origin
@@ -224,11 +224,23 @@ class Driver:
         if task.partial is not None:
             return True
         try:
+            if self._resume_placed(task):
+                return False
             task.partial = self._stores.partials.open(task.row.key)
             self._recover(task)
         except OSError as error:
             self._open_failed(task, disk_fault(error))
             return False
+        return True
+
+    def _resume_placed(self, task: RecordTask) -> bool:
+        """Whether an earlier process gave the body its final name and ended before it could say so."""
+        placed = self._stores.blobs.resume(self._stores.partials.path(task.row.key), task.owner)
+        if placed is None:
+            return False
+        task.machine.state, task.machine.total = State.SETTLED, placed.size
+        task.blob, task.digest, task.verified = placed.blob, placed.digest, Verified(placed.verified)
+        self._execute(task, do.Finish(Result.SUCCESS))
         return True
 
     def _requeue(self, task: RecordTask) -> None:
@@ -249,9 +261,9 @@ class Driver:
         self._requeue(task)
 
     def _recover(self, task: RecordTask) -> None:
-        partial, row = task.partial, task.row
+        partial = task.partial
         assert partial is not None  # noqa: S101 - just opened
-        held = partial.recover(row.spans)
+        held = partial.recover()
         facts = partial.facts()
         if not held or facts is None:
             return
@@ -365,8 +377,12 @@ class Driver:
                     task.receivers[flight].shorten(stop)
 
     def _take_off(self, task: RecordTask, command: do.OpenFlight) -> None:
-        machine, partial = task.machine, task.partial
-        assert partial is not None  # noqa: S101 - a record is opened before it is started
+        machine = task.machine
+        try:
+            partial = task.partial = task.partial or self._stores.partials.fresh(task.row.key)
+        except OSError as error:
+            self._post(task, on.FlightFailed(command.flight, disk_fault(error)))
+            return
         receiver = FlightReceiver(
             command,
             known=machine.known,
@@ -405,10 +421,14 @@ class Driver:
             task.reply = reply
 
     def _reset(self, task: RecordTask) -> None:
-        partial = task.partial
-        assert partial is not None  # noqa: S101 - there were bytes to throw away
         task.hasher, task.reply, task.dirty = None, None, False
-        task.partial = self._stores.partials.replace(partial, task.row.key)
+        partial, task.partial = task.partial, None
+        if partial is not None:
+            partial.close()
+        with contextlib.suppress(
+            OSError
+        ):  # the next flight tries again, and tells the machine when it cannot
+            task.partial = self._stores.partials.fresh(task.row.key)
 
     def _note(self, task: RecordTask, name: str, detail: str) -> None:
         with contextlib.suppress(CacheError):  # a log line is not worth a download
@@ -444,15 +464,16 @@ class Driver:
         return Settlement(job.row.uid, job.epoch, result, reason, detail, self._clock.now())
 
     def _let_go(self, task: RecordTask) -> None:
-        if self._owners.get(task.row.key) is task:
-            del self._owners[task.row.key]
-        if task.partial is None:
+        if task.partial is not None:
+            task.partial.close()
+            task.partial = None
+        if self._owners.get(task.row.key) is not task:
             return
-        task.partial.close()
-        if task.finish is not None and task.finish.reason is FailureReason.ABORTED:
+        del self._owners[task.row.key]
+        finish = task.finish
+        if finish is not None and (finish.result is Result.SUCCESS or finish.reason is FailureReason.ABORTED):
             with contextlib.suppress(OSError):  # what could not be deleted is found by `cache prune`
                 self._stores.partials.remove(task.row.key)
-        task.partial = None
 
     # The clock.
 

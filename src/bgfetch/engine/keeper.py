@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from bgfetch.cache.blobs import Blobs, Finished
 from bgfetch.cache.facts import BlobFacts
 from bgfetch.cache.hashing import FrontHasher
+from bgfetch.cache.partials import Partial
 from bgfetch.core import events as on
 from bgfetch.core.model import Verified
 from bgfetch.core.ranges import is_strong
@@ -39,7 +40,7 @@ class Keeper:
         self._post = post
         workers = max(1, (os.cpu_count() or 2) - 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="bgfetch-hash")
-        self._due: queue.SimpleQueue[tuple[RecordTask, int] | None] = queue.SimpleQueue()
+        self._due: queue.SimpleQueue[tuple[RecordTask, Finished] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._commit_loop, name="bgfetch-commit", daemon=True)
         self._thread.start()
 
@@ -69,18 +70,21 @@ class Keeper:
 
     def verify(self, task: RecordTask, total: int) -> None:
         """Compare the whole body with its digest; posts what came out."""
-        self._pool.submit(self._verify, task, total)
+        if task.partial is not None:
+            task.partial.acquire()
+            self._pool.submit(self._verify, task, total, self._hasher(task), task.partial.close)
 
-    def _verify(self, task: RecordTask, total: int) -> None:
+    def _verify(self, task: RecordTask, total: int, hasher: FrontHasher, release: Callable[[], None]) -> None:
         digest = task.machine.digest
         assert digest is not None  # noqa: S101 - Verify is commanded only with one
         try:
-            hasher = self._hasher(task)
             hasher.advance(lambda: total)
         except OSError as error:
             task.hasher = None
             self._post(task, on.StoreFailed(disk_fault(error)))
             return
+        finally:
+            release()
         values = hasher.values()
         task.digest = f"sha256:{values['sha256'].hex()}"
         if values[digest.algorithm] == digest.value:
@@ -91,18 +95,23 @@ class Keeper:
 
     def check_pieces(self, task: RecordTask) -> None:
         """Read every piece back; posts which are damaged."""
-        self._pool.submit(self._check_pieces, task)
+        if task.partial is not None:
+            task.partial.acquire()
+            self._pool.submit(self._check_pieces, task, task.partial)
 
-    def _check_pieces(self, task: RecordTask) -> None:
-        assert task.partial is not None  # noqa: S101 - it has been written
+    def _check_pieces(self, task: RecordTask, partial: Partial) -> None:
         try:
-            self._post(task, on.PiecesChecked(task.partial.damaged()))
+            self._post(task, on.PiecesChecked(partial.damaged()))
         except OSError as error:
             self._post(task, on.StoreFailed(disk_fault(error)))
+        finally:
+            partial.close()
 
     def commit(self, task: RecordTask, total: int) -> None:
         """Give the body its final name; posts that it is durable."""
-        self._due.put((task, total))
+        if task.partial is not None:
+            task.partial.acquire()  # an abort in between must not close it under the committer's hands
+            self._due.put((task, _finished(task, task.partial, total)))
 
     def close(self) -> None:
         """Finish what is being done and end the threads."""
@@ -121,24 +130,29 @@ class Keeper:
             if len(due) < len(batch):
                 return
 
-    def _commit_all(self, due: list[tuple[RecordTask, int]]) -> None:
+    def _commit_all(self, due: list[tuple[RecordTask, Finished]]) -> None:
+        for task, name in self._adopted(due):
+            if isinstance(name, OSError):
+                self._post(task, on.StoreFailed(disk_fault(name)))
+            else:
+                task.blob = name
+                task.verified = _verified(task)
+                self._post(task, on.BlobCommitted(task.verified))
+        for _task, finished in due:
+            finished.partial.close()
+
+    def _adopted(self, due: list[tuple[RecordTask, Finished]]) -> list[tuple[RecordTask, str | OSError]]:
+        """The final name of each, or why it has none yet: one that fails does not hold up the others."""
         try:
-            names = self._blobs.adopt([_finished(task, total) for task, total in due])
+            names = self._blobs.adopt([finished for _task, finished in due])
         except OSError as error:
-            if len(due) > 1:
-                for each in due:
-                    self._commit_all([each])
-                return
-            self._post(due[0][0], on.StoreFailed(disk_fault(error)))
-            return
-        for (task, _total), name in zip(due, names, strict=True):
-            task.blob = name
-            task.verified = _verified(task)
-            self._post(task, on.BlobCommitted(task.verified))
+            if len(due) == 1:
+                return [(due[0][0], error)]
+            return [one for each in due for one in self._adopted([each])]
+        return [(task, name) for (task, _finished), name in zip(due, names, strict=True)]
 
 
-def _finished(task: RecordTask, total: int) -> Finished:
-    assert task.partial is not None  # noqa: S101 - it has been written
+def _finished(task: RecordTask, partial: Partial, total: int) -> Finished:
     reply = task.reply
     facts = BlobFacts(
         url=task.row.request.url,
@@ -149,7 +163,7 @@ def _finished(task: RecordTask, total: int) -> Finished:
         digest=task.digest,
         verified=_verified(task),
     )
-    return Finished(task.partial, total, task.digest.removeprefix("sha256:"), facts)
+    return Finished(partial, total, task.digest.removeprefix("sha256:"), facts, task.owner)
 
 
 _KEPT = frozenset({"content-type", "etag", "last-modified", "content-disposition", "vary"})

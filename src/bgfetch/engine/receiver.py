@@ -128,7 +128,8 @@ class FlightReceiver:
 
     def ended(self) -> None:
         """The exchange is over: store the rest, then say so."""
-        fault = self._fault or self._flushed()
+        flushed = self._flushed()
+        fault = self._fault or flushed
         flight = self._command.flight
         self._post(on.FlightEnded(flight) if fault is None else on.FlightFailed(flight, fault))
 

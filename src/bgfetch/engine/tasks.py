@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bgfetch.cache.hashing import FrontHasher
 from bgfetch.cache.facts import PartialFacts
+from bgfetch.cache.hashing import FrontHasher
 from bgfetch.cache.partials import Partial
 from bgfetch.core import commands as do
 from bgfetch.core.machine import RecordMachine
@@ -77,6 +77,11 @@ class RecordTask:
     def transferring(self) -> bool:
         """Whether it uses connections."""
         return self.machine.state is State.RUNNING
+
+    @property
+    def owner(self) -> str:
+        """The record in words that never mean another one, also after the database was lost."""
+        return f"{self.job.row.uid}.{self.row.index}.{self.job.row.created_at!r}"
 
     def facts(self) -> PartialFacts:
         """What a stranger needs to go on from its partial."""
