@@ -9,21 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 from urllib.parse import quote
 
-from bgfetch.cache.blobs import Blobs, Finished
+from bgfetch.cache.blobs import Blobs
+from bgfetch.cache.drafts import Draft
 from bgfetch.cache.entries import Entries, Entry
-from bgfetch.cache.facts import BlobFacts
 from bgfetch.cache.links import Links
-from bgfetch.cache.partials import Partial, Partials
-from bgfetch.cache.writer import BufferPool, PieceWriter
+from bgfetch.cache.partials import Partials
 from bgfetch.core.identity import request_key
 from bgfetch.core.matching import QueryOptions, matches, may_be_put
 from bgfetch.core.model import ReplyHead, Request, Verified
@@ -31,7 +28,7 @@ from bgfetch.core.names import name_from_content_disposition, name_from_url
 from bgfetch.core.urls import parse_http_url, redacted
 from bgfetch.errors import CacheError, InvalidRequest, InvalidState, QuotaExceeded
 from bgfetch.response import Body, FileBody, Response, off_loop
-from bgfetch.stored import pack_reply, unpack_reply, without_secrets
+from bgfetch.stored import without_secrets
 
 __all__ = ["Cache", "CacheStorage", "Fetch"]
 
@@ -68,7 +65,7 @@ class CacheStorage:
     ) -> None:
         self._scope = scope
         self._entries = entries
-        self._shelf = _Shelf(entries, blobs, partials, links, now)
+        self._shelf = _Shelf(scope, entries, blobs, partials, links, now)
         self._fetch = fetch
 
     async def open(self, name: str) -> Cache:
@@ -223,8 +220,15 @@ class _Shelf:
     """What all caches of a scope have in common: entries become responses, and responses entries."""
 
     def __init__(
-        self, entries: Entries, blobs: Blobs, partials: Partials, links: Links, now: Callable[[], float]
+        self,
+        scope: str,
+        entries: Entries,
+        blobs: Blobs,
+        partials: Partials,
+        links: Links,
+        now: Callable[[], float],
     ) -> None:
+        self._scope = scope
         self._entries = entries
         self._blobs = blobs
         self._partials = partials
@@ -298,18 +302,15 @@ class _Shelf:
         return bool(body.blob) and body.file == self._blobs.path(body.blob)
 
     async def _copied(self, asked: Request, head: ReplyHead, body: Body | None) -> Entry:
-        key = secrets.token_hex(32)
-        draft = await _on_disk(_Draft, self._partials, key)
+        draft = Draft(self._partials)
         try:
             if body is not None:
                 async for chunk in body.chunks():
                     await _on_disk(draft.write, chunk)
-            finished = await _on_disk(draft.finish, asked, head)
-            (name,) = await _on_disk(self._blobs.adopt, [finished])
+            name = await _on_disk(draft.adopt, self._blobs, self._scope, asked.url, head)
         finally:
             await _on_disk(draft.drop)
-        digest = f"sha256:{finished.sha256}"
-        return Entry(asked, head, name, finished.total, Verified.LENGTH, digest, self._now())
+        return Entry(asked, head, name, draft.size, Verified.LENGTH, f"sha256:{draft.sha256}", self._now())
 
     async def put(self, cache_id: int, entries: list[Entry]) -> None:
         if entries:
@@ -323,47 +324,6 @@ class _Shelf:
             self._entries.remove(entry.entry_id)
         if gone:
             raise CacheError(f"the file of {redacted(gone[0].request.url)} is gone; fetch it again")
-
-
-class _Draft:
-    """A body being written under a key that nobody else has."""
-
-    def __init__(self, partials: Partials, key: str) -> None:
-        self._partials = partials
-        self._key = key
-        self._partial: Partial = partials.open(key)
-        self._writer = PieceWriter(self._partial, 0, None, stored=_nobody_asks, pool=BufferPool())
-        self._sha256 = hashlib.sha256()
-        self._size = 0
-
-    def write(self, chunk: bytes) -> None:
-        self._sha256.update(chunk)
-        self._size += len(chunk)
-        self._writer.write(chunk)
-
-    def finish(self, asked: Request, head: ReplyHead) -> Finished:
-        self._writer.flush()
-        digest = self._sha256.hexdigest()
-        stored = unpack_reply(pack_reply(head))  # no secret reaches the disk
-        facts = BlobFacts(
-            url=asked.url,
-            size=self._size,
-            status=head.status,
-            headers=() if stored is None else stored.headers.pairs,
-            digest=f"sha256:{digest}",
-            verified=Verified.LENGTH,
-        )
-        return Finished(self._partial, self._size, digest, facts)
-
-    def drop(self) -> None:
-        """Give everything back; what was adopted stays."""
-        self._writer.close()
-        self._partial.close()
-        self._partials.remove(self._key)
-
-
-def _nobody_asks(_start: int, _stop: int, _differs: bool) -> None:  # noqa: FBT001 - the writer's signature
-    pass
 
 
 async def _on_disk(function: Callable[..., _T], *args: object) -> _T:
