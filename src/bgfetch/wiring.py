@@ -1,5 +1,7 @@
 """The one place that picks implementations. Each is made when first asked for: a command pays for what it uses."""
 
+# ruff: noqa: PLC0415 - each part is imported where it is made, for the same reason
+
 from __future__ import annotations
 
 import os
@@ -8,23 +10,24 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bgfetch.cache.blobs import Blobs
-from bgfetch.cache.entries import SqliteEntries
-from bgfetch.cache.links import Links
-from bgfetch.cache.partials import Partials
 from bgfetch.clock import SystemClock
 from bgfetch.config import Settings
-from bgfetch.database import Database
-from bgfetch.registrations.sqlite import SqliteRegistrations
 from bgfetch.vfs import Vfs
-from bgfetch.worker.builtin import BuiltinWorker
 
 if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than most commands take
+    from bgfetch.cache.blobs import Blobs
+    from bgfetch.cache.entries import SqliteEntries
+    from bgfetch.cache.links import Links
+    from bgfetch.cache.partials import Partials
     from bgfetch.caches import CacheStorage
+    from bgfetch.database import Database
     from bgfetch.engine.driver import Driver
     from bgfetch.engine.runner import Runner
     from bgfetch.engine.tasks import Job
     from bgfetch.manager import BackgroundFetchManager
+    from bgfetch.registrations.sqlite import SqliteRegistrations
+    from bgfetch.transports.curl import Trust
+    from bgfetch.worker.builtin import BuiltinWorker
 
 __all__ = ["Wiring"]
 
@@ -51,36 +54,50 @@ class Wiring:
     @cached_property
     def database(self) -> Database:
         """The store, made if it is not there."""
+        from bgfetch.database import Database
+
         return Database.open(self.root / "state" / "bgfetch.sqlite3", now=self.clock.now())
 
     @cached_property
     def registrations(self) -> SqliteRegistrations:
         """Registrations over the store."""
+        from bgfetch.registrations.sqlite import SqliteRegistrations
+
         return SqliteRegistrations(self.database)
 
     @cached_property
     def entries(self) -> SqliteEntries:
         """Entries of named caches over the store."""
+        from bgfetch.cache.entries import SqliteEntries
+
         return SqliteEntries(self.database)
 
     @cached_property
     def partials(self) -> Partials:
         """Unfinished bodies."""
+        from bgfetch.cache.partials import Partials
+
         return Partials(self.root / "partials", self.vfs)
 
     @cached_property
     def blobs(self) -> Blobs:
         """Finished bodies."""
+        from bgfetch.cache.blobs import Blobs
+
         return Blobs(self.root / "blobs", self.vfs)
 
     @cached_property
     def links(self) -> Links:
         """Names for finished bodies."""
+        from bgfetch.cache.links import Links
+
         return Links(self.root / "names", self.vfs)
 
     @cached_property
     def worker(self) -> BuiltinWorker:
         """What handles settle events."""
+        from bgfetch.worker.builtin import BuiltinWorker
+
         return BuiltinWorker(self.registrations, self.entries)
 
     @cached_property
@@ -168,7 +185,7 @@ class Wiring:
 _PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
-def _trust(settings: Settings):  # type: ignore[no-untyped-def]  # noqa: ANN202 - see below
+def _trust(settings: Settings) -> Trust:
     from bgfetch.transports.curl import Trust
 
     file = settings.ca_file or next(
