@@ -157,6 +157,7 @@ class Exchange:
         Returns:
             Whether all of it went out. If not, the connection will be closed with FIN, or with RST if `reset()` is called.
         """
+        self.server.count_reply(reply.status)
         self.write(self.closing(reply).head())
         if self.request.method == "HEAD" or reply.status in {204, 304}:
             return True
@@ -195,6 +196,7 @@ class Exchange:
             allowed = _allowed(len(chunk), fuses)
             self._paced(chunk[:allowed])
             if allowed < len(chunk):
+                self.server.count_cut()
                 self.drop()
                 return False
         return True

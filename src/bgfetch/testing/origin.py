@@ -9,6 +9,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -58,8 +59,10 @@ class OriginServer:
         self.latency = latency
         self.repr_digest = repr_digest
         self.requests: list[SeenRequest] = []
+        self.replies: Counter[int] = Counter()
         self.bytes_sent = 0
         self.connections = 0
+        self.cuts = 0
         self.stopping = threading.Event()
         self._handler = handler
         self._tls = tls
@@ -156,6 +159,16 @@ class OriginServer:
         """Add body bytes to `bytes_sent`; for handlers that write by themselves."""
         with self._lock:
             self.bytes_sent += count
+
+    def count_reply(self, status: int) -> None:
+        """Count a reply with this status in `replies`; for handlers that write by themselves."""
+        with self._lock:
+            self.replies[status] += 1
+
+    def count_cut(self) -> None:
+        """Count a body that broke off in `cuts`; for handlers that write by themselves."""
+        with self._lock:
+            self.cuts += 1
 
     def close(self) -> None:
         """Close everything and wait for every thread; the second time it does nothing.

@@ -165,6 +165,15 @@ def test_down_cuts_what_is_on_its_way() -> None:
         assert probe(server.url).body == BODY
 
 
+def test_replies_and_cuts_are_counted() -> None:
+    """After the event a test can say what the server did: which statuses, how many bodies it broke off."""
+    with FaultServer(BODY, "drop-fin", after=10_000) as server:
+        probe(server.url)
+        probe(server.url, headers={"Range": "bytes=0-99"})
+        probe(server.url_of("/nothing"))
+    assert (server.replies, server.cuts) == ({200: 1, 206: 1, 404: 1}, 1)
+
+
 @pytest.mark.parametrize(
     "scenario", ["stall-body", "stall-before-head", "drip-head", "drip-body", "endless", "1xx-flood"]
 )
