@@ -150,13 +150,15 @@ class Wiring:
         from bgfetch.engine.scheduler import Caps
         from bgfetch.transports.base import Deadlines
         from bgfetch.transports.curl import CurlTransport
+        from bgfetch.transports.proxies import Proxies
 
         settings = self.settings
         transport = CurlTransport(
             deadlines=Deadlines(settings.connect_timeout, settings.head_timeout, settings.silence_timeout),
             trust=_trust(settings),
             user_agent=f"bgfetch/{__version__}",
-            proxied=any(os.environ.get(name) for name in _PROXIES),
+            proxies=Proxies.from_environment(os.environ),
+            netrc=os.environ.get("NETRC", ""),
         )
         return Driver(
             Stores(self.registrations, self.partials, self.blobs),
@@ -180,9 +182,6 @@ class Wiring:
         if self.vfs.size(tag) is None:
             self.vfs.make_directory(self.root)
             self.vfs.replace(tag, _TAG.encode(), durable=False)
-
-
-_PROXIES = ("http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 
 
 def _trust(settings: Settings) -> Trust:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from bgfetch.core.model import Fault, ReplyHead
 
-__all__ = ["Deadlines", "Exchange", "Receiver", "Transport"]
+__all__ = ["Deadlines", "Exchange", "Limits", "Receiver", "Transport"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Exchange:
         multiplex: Whether HTTP/2 may share a connection; false for large ranges, which want one each.
         lane: Whose rate limit it shares: a registration's number.
         public_only: Whether an address that is not public is refused once connected, before anything is sent.
+        named_by_person: Whether a person gave this URL, so that the credentials kept for its host may be sent; what a
+            redirect leads to gets none.
     """
 
     flight: int
@@ -57,6 +59,7 @@ class Exchange:
     multiplex: bool = False
     lane: int = 0
     public_only: bool = False
+    named_by_person: bool = True
 
 
 class Receiver(Protocol):
@@ -111,5 +114,17 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Give everything up and end the thread; returns when it has ended."""
+        """Give everything up, telling every receiver "stopped", and end the thread; returns when it has ended."""
+        ...
+
+
+class Limits(Protocol):
+    """Sets how fast exchanges may be; `transports.limited` keeps to it. Any thread, at any time."""
+
+    def set_limit(self, rate: float | None) -> None:
+        """Let all exchanges together have so many bytes a second, > 0; None for no limit."""
+        ...
+
+    def set_lane_limit(self, lane: int, rate: float | None) -> None:
+        """The same for the exchanges of one lane, besides the limit for all."""
         ...

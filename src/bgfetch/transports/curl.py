@@ -21,7 +21,8 @@ import pycurl
 from bgfetch.core.model import Fault, Headers, ReplyHead
 from bgfetch.core.urls import allowed_address, redacted
 from bgfetch.transports.base import Deadlines, Exchange, Receiver
-from bgfetch.transports.faults import disk_fault, fault_of
+from bgfetch.transports.faults import disk_fault, fault_of, tunnel_fault
+from bgfetch.transports.proxies import Proxies
 
 __all__ = ["CurlTransport", "Trust"]
 
@@ -51,7 +52,7 @@ class _Transfer:
         self.deadlines = deadlines
         self.fault: Fault | None = None
         self.finished = False
-        self.paused = False
+        self._paused_at: float | None = None
         self.head_done = False
         self.began = self.heard = self.window_from = time.monotonic()
         self.window_bytes = 0
@@ -120,13 +121,29 @@ class _Transfer:
         self.receiver.connected(address)
         return int(pycurl.PREREQFUNC_OK)
 
+    @property
+    def paused(self) -> bool:
+        return self._paused_at is not None
+
+    def pause(self) -> None:
+        self._paused_at = time.monotonic()
+
+    def resume(self) -> None:
+        """Let the deadlines go on from where they stood still."""
+        if self._paused_at is not None:
+            stood = time.monotonic() - self._paused_at
+            self.began, self.heard, self.window_from = (
+                self.began + stood,
+                self.heard + stood,
+                self.window_from + stood,
+            )
+        self._paused_at = None
+
     def tick(self, now: float) -> Fault | None:
         """What is overdue, if anything is."""
         with self._disk_errors():
             self.receiver.tick()
         if self.fault is not None or self.paused:
-            self.heard = self.window_from = now
-            self.window_bytes = 0
             return self.fault
         where, limit = redacted(self.exchange.url), self.deadlines
         if not self.head_done:
@@ -173,11 +190,21 @@ class CurlTransport:
         deadlines: When a peer is given up.
         trust: Certificates to believe.
         user_agent: What to call ourselves.
-        proxied: Whether the environment names a proxy.
+        proxies: What stands between us and servers.
+        netrc: File of names and passwords by host; "" for libcurl's own choice, `~/.netrc`.
     """
 
-    def __init__(self, *, deadlines: Deadlines, trust: Trust, user_agent: str, proxied: bool = False) -> None:
-        self._proxied = proxied
+    def __init__(
+        self,
+        *,
+        deadlines: Deadlines,
+        trust: Trust,
+        user_agent: str,
+        proxies: Proxies | None = None,
+        netrc: str = "",
+    ) -> None:
+        self._proxies = proxies or Proxies()
+        self._netrc = netrc
         self._deadlines = deadlines
         self._every = min(_TICK, deadlines.head / 4, deadlines.silence / 4)  # seconds a deadline may be late
         self._trust = trust
@@ -192,6 +219,8 @@ class CurlTransport:
         self._wake_write.setblocking(False)
         self._timer_at: float | None = None
         self._closing = False
+        self._closed = False
+        self._lock = threading.Lock()  # between the last errand and the end of the thread
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
@@ -202,7 +231,8 @@ class CurlTransport:
 
     def start(self, exchange: Exchange, receiver: Receiver) -> None:
         """Begin; the receiver hears of the end in every case."""
-        self._send(lambda: self._begin(exchange, receiver))
+        if not self._send(lambda: self._begin(exchange, receiver)):
+            receiver.failed(_STOPPED)
 
     def stop(self, flight: int) -> None:
         """Give this exchange up; the receiver hears `failed` with kind "stopped", unless it ended before."""
@@ -223,9 +253,13 @@ class CurlTransport:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _send(self, errand: Callable[[], None]) -> None:
-        self._errands.append(errand)
+    def _send(self, errand: Callable[[], None]) -> bool:
+        with self._lock:
+            if self._closed:
+                return False
+            self._errands.append(errand)
         self._wake()
+        return True
 
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):  # a full pipe wakes as well as one byte
@@ -302,7 +336,6 @@ class CurlTransport:
         put(pycurl.PATH_AS_IS, 1)
         put(pycurl.HTTP09_ALLOWED, 0)
         put(_SUPPRESS_CONNECT_HEADERS, 1)
-        put(pycurl.NETRC, pycurl.NETRC_OPTIONAL)
         put(pycurl.CONNECTTIMEOUT_MS, int(self._deadlines.connect * 1000))
         put(pycurl.TCP_KEEPALIVE, 1)
         put(pycurl.BUFFERSIZE, 256 << 10)
@@ -317,9 +350,18 @@ class CurlTransport:
             put(pycurl.CAINFO, self._trust.file)
         if self._trust.directory:
             put(pycurl.CAPATH, self._trust.directory)
-        if not self._proxied:  # a proxy's address says nothing about the server's
+        proxy = self._proxies.choose(exchange.url)
+        put(pycurl.PROXY, proxy)  # "" keeps libcurl from asking the environment
+        if not proxy:  # a proxy's address says nothing about the server's
             put(pycurl.PREREQFUNCTION, transfer.on_connected)
+        if exchange.named_by_person:
+            self._configure_netrc(handle)
         self._configure_method(handle, transfer)
+
+    def _configure_netrc(self, handle: pycurl.Curl) -> None:
+        handle.setopt(pycurl.NETRC, pycurl.NETRC_OPTIONAL)
+        if self._netrc:
+            handle.setopt(pycurl.NETRC_FILE, self._netrc)
 
     @staticmethod
     def _configure_method(handle: pycurl.Curl, transfer: _Transfer) -> None:
@@ -349,6 +391,9 @@ class CurlTransport:
             return
         transfer, handle = found
         del self._by_handle[id(handle)]
+        refused = handle.getinfo(pycurl.HTTP_CONNECTCODE) if code else 0
+        if refused >= 300:
+            fault = tunnel_fault(refused, redacted(transfer.exchange.url))
         self._multi.remove_handle(handle)
         handle.reset()
         self._spare.append(handle)
@@ -359,8 +404,12 @@ class CurlTransport:
         found = self._transfers.get(flight)
         if found is None or found[0].paused == paused:
             return
-        found[0].paused = paused
-        found[1].pause(pycurl.PAUSE_RECV if paused else pycurl.PAUSE_CONT)
+        transfer, handle = found
+        transfer.pause() if paused else transfer.resume()
+        try:
+            handle.pause(pycurl.PAUSE_RECV if paused else pycurl.PAUSE_CONT)
+        except pycurl.error as error:  # bytes that libcurl had kept were not wanted, or could not be written
+            self._finish(flight, error.args[0])
 
     def _tick(self, now: float) -> None:
         for flight, (transfer, _handle) in list(self._transfers.items()):
@@ -369,6 +418,8 @@ class CurlTransport:
                 self._finish(flight, 0, fault)
 
     def _shut_down(self) -> None:
+        with self._lock:
+            self._closed = True
         while self._errands:
             self._errands.popleft()()
         for flight in list(self._transfers):

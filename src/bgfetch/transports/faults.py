@@ -9,7 +9,7 @@ import errno
 
 from bgfetch.core.model import Fault
 
-__all__ = ["disk_fault", "fault_of"]
+__all__ = ["disk_fault", "fault_of", "tunnel_fault"]
 
 # CURLcode: kind, transient, what happened
 _KINDS: dict[int, tuple[str, bool, str]] = {
@@ -57,6 +57,15 @@ def fault_of(code: int, where: str) -> Fault:
         code, ("transfer", True, f"the transfer failed (curl error {code})")
     )
     return Fault(kind, f"{where}: {sentence}", transient=transient)
+
+
+def tunnel_fault(status: int, where: str) -> Fault:
+    """The fault of a proxy that answers CONNECT with this status, and so refuses to lead to `where`."""
+    if status == 407:
+        return Fault("proxy", f"{where}: the proxy wants credentials; add them to the proxy setting")
+    return Fault(
+        "proxy", f"{where}: the proxy answered {status} instead of connecting", transient=status >= 500
+    )
 
 
 def disk_fault(error: OSError) -> Fault:
