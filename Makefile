@@ -8,7 +8,7 @@ CLEAN_ENV := env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup fmt check test wheel-test faults bench demo build lock clean
+.PHONY: help setup fmt check test wheel-test faults bench bench-peers demo build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -65,8 +65,20 @@ wheel-test: setup ## the unit tests against the built wheel, src out of sight
 faults: setup ## the full matrix of kills, torn writes, full disks and lying servers
 	$(PY) -m pytest tests/faults
 
-bench: $(VENV)/.bench ## throughput, CPU and memory beside other tools
-	$(PY) -m pytest tests/bench -s
+# ARGS: see tests/bench/bench.py, such as ARGS="--rows https --size 64M"
+bench: $(VENV)/.bench bench-peers ## throughput, CPU and memory beside other tools, about 10 minutes
+	@$(CLEAN_ENV) $(PY) tests/bench/bench.py $(ARGS)
+
+BENCH_PEERS := curl wget aria2c:aria2 nginx:nginx-light ip:iproute2 nsenter:util-linux
+bench-peers:
+	@missing=; for peer in $(BENCH_PEERS); do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$${peer%%:*}" >/dev/null || missing="$$missing $${peer##*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing$$missing"; export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else echo "Missing on this system, install them first:$$missing" >&2; exit 1; fi
 
 demo: $(VENV)/.demo ## fetch a real model in the background and run it
 	$(PY) examples/demo.py
