@@ -76,6 +76,7 @@ class Lab:
         caps: Most connections.
         transport: Instead of libcurl with these deadlines.
         trust: Certificates to believe.
+        vfs: Instead of the real file system, for partials and blobs.
     """
 
     def __init__(
@@ -87,13 +88,15 @@ class Lab:
         caps: Caps | None = None,
         transport: Transport | None = None,
         trust: Trust | None = None,
+        vfs: Vfs | None = None,
     ) -> None:
+        vfs = vfs or Vfs()
         clock = SystemClock()
         self.home = home
         self.database = Database.open(home / "state" / "bgfetch.sqlite3", now=clock.now())
         self.store = SqliteRegistrations(self.database)
         self.clock = clock
-        self.stores = Stores(self.store, Partials(home / "partials", Vfs()), Blobs(home / "blobs", Vfs()))
+        self.stores = Stores(self.store, Partials(home / "partials", vfs), Blobs(home / "blobs", vfs))
         self.transport = transport or CurlTransport(
             deadlines=deadlines, trust=trust or Trust(), user_agent="bgfetch-test"
         )

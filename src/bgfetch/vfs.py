@@ -135,8 +135,7 @@ class Vfs:
                 self.remove_tree(below)
             else:
                 self.unlink(below)
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(path)
+        self.remove_directory(path)
 
     def remove_directory(self, path: Path) -> None:
         """Remove an empty directory; fine if it is not there or not empty."""
@@ -150,6 +149,14 @@ class Vfs:
         except (FileNotFoundError, NotADirectoryError):
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def touched(self, path: Path) -> float | None:
+        """When the file, its name or its rights were changed last, seconds since the epoch; None: it is not there."""
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return max(found.st_mtime, found.st_ctime)
 
     def names(self, path: Path) -> list[str]:
         """Sorted names in a directory; none where there is no such directory."""

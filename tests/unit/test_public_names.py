@@ -13,7 +13,10 @@ PUBLIC: dict[str, list[str]] = {
     "bgfetch.testing": [
         "Content",
         "Exchange",
+        "FailingVfs",
+        "Fate",
         "FaultServer",
+        "ForgetfulVfs",
         "Fuse",
         "Handler",
         "OriginServer",
@@ -23,6 +26,7 @@ PUBLIC: dict[str, list[str]] = {
         "Scenario",
         "Seen",
         "SeenRequest",
+        "fates",
         "plain",
         "probe",
         "text_reply",

@@ -24,6 +24,7 @@ import google_crc32c
 
 from bgfetch.cache.facts import BlobFacts, decode, encode
 from bgfetch.cache.partials import Partial
+from bgfetch.core.model import Verified
 from bgfetch.core.pieces import Slot, decode_slots, encode_slot, held_in, piece_span
 from bgfetch.core.segments import PIECE
 from bgfetch.core.spans import Span, Spans
@@ -62,15 +63,15 @@ class Placed:
     Args:
         owner: The record it answers.
         blob: Its name.
-        size: Bytes.
         digest, verified: As in `BlobFacts`.
+        size: Bytes.
     """
 
     owner: str
     blob: str
-    size: int
     digest: str
-    verified: str
+    size: int
+    verified: Verified
 
 
 class Blobs:
@@ -146,14 +147,14 @@ class Blobs:
     def _promised(self, directory: Path) -> Placed | None:
         try:
             found = json.loads(self._vfs.read(directory / _PLACED, most=_MOST_PLACED))
-            texts = [found[name] for name in ("owner", "blob", "digest", "verified")]
-            self.path(found["blob"])
+            texts = [str(found[name]) for name in ("owner", "blob", "digest")]
+            verified = Verified(found["verified"])
+            self.path(texts[1])
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
             return None
         if found.get("version") != 1 or type(found.get("size")) is not int:
             return None
-        owner, blob, digest, verified = (str(text) for text in texts)
-        return Placed(owner, blob, found["size"], digest, verified)
+        return Placed(*texts, size=found["size"], verified=verified)
 
     def _promise(self, name: str, each: Finished) -> None:
         facts = each.facts

@@ -161,14 +161,20 @@ class Partial:
         """
         with self._writing:
             self._sealed = True
-            whole = held_in(self.slots()).covers((0, total))
-        if not whole:
+        try:
+            with self._syncing:
+                self._make_whole(total)
+        except BaseException:
+            self._sealed = False
+            raise
+
+    def _make_whole(self, total: int) -> None:
+        if not self.held.covers((0, total)):
             raise OSError(errno.EIO, "the disk lost bytes that it had taken")
-        with self._syncing:
-            if self._vfs.size(self.data_path) is None:
-                self._name_again(total)
-            self._vfs.truncate(self._data, total)
-            self._sync_bytes(self._vfs.sync)
+        if self._vfs.size(self.data_path) is None:
+            self._name_again(total)
+        self._vfs.truncate(self._data, total)
+        self._sync_bytes(self._vfs.sync)
 
     def _sync_names(self) -> None:
         if self._facts is not None:
@@ -193,7 +199,8 @@ class Partial:
             sync(self._data)
         except BaseException:
             with self._writing:
-                self._suspect |= due.keys() | self._unsynced.keys()
+                self._unsynced = {**due, **self._unsynced}
+                self._suspect |= self._unsynced.keys()
             raise
         with self._writing:
             self._suspect.clear()
@@ -344,7 +351,7 @@ class Partials:
 
     def path(self, key: str) -> Path:
         """Where the partial of this key stands; keys are 64 hex digits, never text from outside."""
-        if len(key) != 64 or not set(key) <= set("0123456789abcdef"):
+        if not _is_key(key):
             msg = f"not a partial's key: {key[:80]!r}"
             raise ValueError(msg)
         return self._root / key
@@ -368,6 +375,10 @@ class Partials:
         """Whether bytes of it are on disk."""
         return self._vfs.size(self.path(key) / "data") is not None
 
+    def keys(self) -> list[str]:
+        """The keys of all that there are."""
+        return [name for name in self._vfs.names(self._root) if _is_key(name)]
+
     def remove(self, key: str) -> None:
         """Delete it with its bytes."""
         self._vfs.remove_tree(self.path(key))
@@ -381,3 +392,7 @@ class Partials:
                 )
                 if facts is not None:
                     yield key, facts
+
+
+def _is_key(name: str) -> bool:
+    return len(name) == 64 and set(name) <= set("0123456789abcdef")

@@ -22,7 +22,7 @@ from bgfetch.core import commands as do
 from bgfetch.core import events as on
 from bgfetch.core.digests import Digest
 from bgfetch.core.machine import Policy, RecordMachine, Recovered
-from bgfetch.core.model import FailureReason, Fault, ReplyHead, Request, Result, State, Verified
+from bgfetch.core.model import FailureReason, Fault, ReplyHead, Request, Result, State
 from bgfetch.core.pacing import RateMeter, laggards
 from bgfetch.core.ranges import Retry, range_headers
 from bgfetch.core.urls import address_scope, origin
@@ -239,7 +239,7 @@ class Driver:
         if placed is None:
             return False
         task.machine.state, task.machine.total = State.SETTLED, placed.size
-        task.blob, task.digest, task.verified = placed.blob, placed.digest, Verified(placed.verified)
+        task.blob, task.digest, task.verified = placed.blob, placed.digest, placed.verified
         self._execute(task, do.Finish(Result.SUCCESS))
         return True
 

@@ -131,25 +131,27 @@ class Keeper:
                 return
 
     def _commit_all(self, due: list[tuple[RecordTask, Finished]]) -> None:
-        for task, name in self._adopted(due):
+        for (task, finished), name in zip(due, self._adopted(due), strict=True):
             if isinstance(name, OSError):
-                self._post(task, on.StoreFailed(disk_fault(name)))
+                self._post(task, _not_stored(finished, name))
             else:
                 task.blob = name
                 task.verified = _verified(task)
                 self._post(task, on.BlobCommitted(task.verified))
-        for _task, finished in due:
             finished.partial.close()
 
-    def _adopted(self, due: list[tuple[RecordTask, Finished]]) -> list[tuple[RecordTask, str | OSError]]:
+    def _adopted(self, due: list[tuple[RecordTask, Finished]]) -> list[str | OSError]:
         """The final name of each, or why it has none yet: one that fails does not hold up the others."""
         try:
-            names = self._blobs.adopt([finished for _task, finished in due])
+            return [*self._blobs.adopt([finished for _task, finished in due])]
         except OSError as error:
-            if len(due) == 1:
-                return [(due[0][0], error)]
-            return [one for each in due for one in self._adopted([each])]
-        return [(task, name) for (task, _finished), name in zip(due, names, strict=True)]
+            return [error] if len(due) == 1 else [one for each in due for one in self._adopted([each])]
+
+
+def _not_stored(finished: Finished, error: OSError) -> on.Event:
+    """Bytes that the disk took and lost are fetched again; all else is tried again as it is."""
+    lost = finished.partial.held.gaps(finished.total)
+    return on.PiecesChecked(lost) if lost else on.StoreFailed(disk_fault(error))
 
 
 def _finished(task: RecordTask, partial: Partial, total: int) -> Finished:

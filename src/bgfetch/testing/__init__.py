@@ -1,4 +1,4 @@
-"""Public fakes: an origin server on loopback, and every way in which it can misbehave.
+"""Public fakes: an origin server on loopback, and every way in which it or a disk can misbehave.
 
 ::
 
@@ -15,6 +15,7 @@ A handler of your own is a function that is given an `Exchange`.
 from __future__ import annotations
 
 from bgfetch.testing.content import Content
+from bgfetch.testing.disks import FailingVfs, Fate, ForgetfulVfs, fates
 from bgfetch.testing.exchange import Exchange, Fuse, Handler
 from bgfetch.testing.faults import SCENARIOS, FaultServer
 from bgfetch.testing.message import Reply, SeenRequest, text_reply
@@ -26,7 +27,10 @@ __all__ = [
     "SCENARIOS",
     "Content",
     "Exchange",
+    "FailingVfs",
+    "Fate",
     "FaultServer",
+    "ForgetfulVfs",
     "Fuse",
     "Handler",
     "OriginServer",
@@ -35,6 +39,7 @@ __all__ = [
     "Scenario",
     "Seen",
     "SeenRequest",
+    "fates",
     "plain",
     "probe",
     "text_reply",
