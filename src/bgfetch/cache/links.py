@@ -33,7 +33,15 @@ class Links:
 
     def path(self, key: str, name: str) -> Path:
         """Where the named file stands or would stand; `name` has been through core.names.safe_name."""
-        return self._root / key[:2] / key[:32] / name
+        return self.directory(key) / name
+
+    def directory(self, key: str) -> Path:
+        """Where the names of this key stand; its first 32 digits tell it."""
+        return self._root / key[:2] / key[:32]
+
+    def keys(self) -> list[str]:
+        """The first 32 digits of each key that has names."""
+        return [key for shelf in self._vfs.names(self._root) for key in self._vfs.names(self._root / shelf)]
 
     def publish(self, blob: Path, key: str, name: str) -> Path:
         """The blob under a name of its own below the root; the path."""
@@ -45,7 +53,7 @@ class Links:
 
     def remove(self, key: str) -> None:
         """Take all names of this key away."""
-        directory = self._root / key[:2] / key[:32]
+        directory = self.directory(key)
         self._vfs.remove_tree(directory)
         self._vfs.remove_directory(directory.parent)
 
