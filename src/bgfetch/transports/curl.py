@@ -240,7 +240,10 @@ class CurlTransport:
 
     def pause(self, flight: int) -> None:
         """Take no more bytes of this exchange until `resume`."""
-        self._send(lambda: self._set_paused(flight, paused=True))
+        if threading.current_thread() is self._thread:  # from a receiver: before libcurl reads on
+            self._set_paused(flight, paused=True)
+        else:
+            self._send(lambda: self._set_paused(flight, paused=True))
 
     def resume(self, flight: int) -> None:
         """Go on after `pause`."""
