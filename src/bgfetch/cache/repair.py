@@ -166,7 +166,7 @@ def repair(kept: Kept, references: References, report: Report) -> Repair:
     for any fetch of the same request; entries that name the blob answer nothing until then.
 
     Raises:
-        InvalidState: Nothing is wrong with it, or the same request is being fetched now: wait for that.
+        InvalidState: Nothing is wrong with it, or a registration still needs the partial: wait for its end.
         NotFound: Nobody knows where it came from, so it cannot be fetched again.
         CacheError: The disk refused; the blob is still there.
     """
@@ -175,7 +175,9 @@ def repair(kept: Kept, references: References, report: Report) -> Repair:
     request, facts = _origin(kept, report)
     key = request_key(request)
     if key in references.keys():  # noqa: SIM118 - not a mapping
-        raise InvalidState(f"{redacted(request.url)} is being fetched: repair it when that has ended")
+        raise InvalidState(
+            f"{redacted(request.url)} belongs to a registration that is not over: repair it then"
+        )
     try:
         good = _withdrawn(kept, report, key, facts)
         kept.blobs.remove(report.blob)
