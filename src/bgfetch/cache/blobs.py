@@ -16,7 +16,7 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,23 +103,21 @@ class Blobs:
         Raises:
             OSError: Nobody may be told yet; calling again goes on where this stopped, under the same names.
         """
-        touched: dict[Path, None] = {}
         names = [self._name(each) for each in finished]
         fresh = [
             (name, each) for name, each in zip(names, finished, strict=True) if not self._placed(name, each)
         ]
         for _name, each in fresh:
             each.partial.seal(each.total)
-        for name in names:
-            self._make_shelf(self.path(name).parent, touched)
+        shelves = dict.fromkeys(self.path(name).parent for name in names)
+        self._make_shelves(shelves)
         for name, each in fresh:
             if not self._stands(name, each):
                 self._place(name, each)
         for name in names:
             self._vfs.make_read_only(self.path(name))
-        for directory in touched:
-            self._vfs.sync_directory(directory)
-        self._known.update(touched)
+        for shelf in shelves:
+            self._vfs.sync_directory(shelf)
         for each in finished:
             if not each.owner:
                 self._vfs.remove_tree(each.partial.path)
@@ -140,7 +138,7 @@ class Blobs:
             return None
         target = self.path(placed.blob)
         self._vfs.make_read_only(target)
-        for shelf in _above(target.parent, self._root):
+        for shelf in (target.parent, *_above(target.parent, self._root)):
             self._vfs.sync_directory(shelf)
         return placed
 
@@ -187,12 +185,14 @@ class Blobs:
         slots = each.partial.slots()
         return not self._bad_pieces(self.path(name), slots) and held_in(slots).covers((0, each.total))
 
-    def _make_shelf(self, shelf: Path, touched: dict[Path, None]) -> None:
-        self._vfs.make_directory(shelf)
-        touched[shelf] = None
-        for directory in _above(shelf, self._root):
-            if shelf not in self._known:
-                touched[directory] = None
+    def _make_shelves(self, shelves: Iterable[Path]) -> None:
+        """Directories that will not vanish with what is moved there."""
+        new = [shelf for shelf in shelves if shelf not in self._known]
+        for shelf in new:
+            self._vfs.make_directory(shelf)
+        for directory in dict.fromkeys(above for shelf in new for above in _above(shelf, self._root)):
+            self._vfs.sync_directory(directory)
+        self._known.update(new)
 
     def _place(self, name: str, each: Finished) -> None:
         target = self.path(name)
@@ -286,5 +286,5 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def _above(shelf: Path, root: Path) -> tuple[Path, ...]:
-    """The directories whose entries lead to what is on this shelf."""
-    return (shelf, shelf.parent, root, root.parent)
+    """The directories whose entries lead to this shelf."""
+    return (shelf.parent, root, root.parent)
