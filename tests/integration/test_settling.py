@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.lab import Lab, asking
+
 from bgfetch.config import Settings
 from bgfetch.core.model import Progress, State
 from bgfetch.getting import Getting, Got
 from bgfetch.sources.https import checked_request
 from bgfetch.testing import OriginServer
 from bgfetch.wiring import Wiring
-from tests.lab import Lab, asking
 
 BODY = b"\x08\x07" * 30_000
 
