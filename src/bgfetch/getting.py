@@ -1,50 +1,54 @@
 """The main job, whole: requests in, files out, whatever was here before.
 
-What the cache has is not fetched again. What an unfinished registration of the same requests holds is gone on with.
-The command line and the blocking `bgfetch.get` are two faces of this.
+What the cache has is not fetched again. What an unfinished registration of the same requests holds is gone on with,
+and one that another process runs is followed, and taken over when that process dies. The command line and the
+blocking `bgfetch.get` are two faces of this.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from bgfetch.core.digests import Digest, new_hasher
 from bgfetch.core.identity import default_id, request_key
-from bgfetch.core.model import Progress, Request, Result, State, Verified
-from bgfetch.core.names import name_from_content_disposition, name_from_url
-from bgfetch.errors import DuplicateId
+from bgfetch.core.model import Progress, Request, State
+from bgfetch.errors import DuplicateId, InvalidRequest, InvalidState, NotFound
+from bgfetch.shelf import Shelf
 from bgfetch.wiring import Wiring
 
 if TYPE_CHECKING:  # the engine is imported only when something must be fetched
-    from bgfetch.cache.entries import Entry
+    import asyncio
+
     from bgfetch.manager import BackgroundFetchRegistration
+    from bgfetch.registrations.port import RecordRow
 
-__all__ = ["Getting", "Got"]
+__all__ = ["Getting", "Outcome", "over_or_unknown"]
 
-_BLOCK = 4 << 20
+_POLL: Final = 0.25
+_T = TypeVar("_T")
+Told = Callable[[str, Progress], None]
+"""Is given the id and the progress of each registration that is waited for, at most ten times a second."""
 
 
 @dataclass(frozen=True, slots=True)
-class Got:
-    """A file that is here.
+class Outcome:
+    """What became of a registration that was waited for.
 
     Args:
-        path: Where it is, under its own name.
-        url: What it was asked for by.
-        size: Bytes.
-        verified: How it was checked.
-        digest: "ALG:HEX", or "" where none is known.
+        id: What it is registered under.
+        last: The last that was seen of it; not settled when the time was up.
+        records: As they are stored, in the order of the requests.
     """
 
-    path: Path
-    url: str
-    size: int
-    verified: Verified
-    digest: str
+    id: str
+    last: Progress
+    records: Sequence[RecordRow]
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is over."""
+        return self.last.state is State.SETTLED
 
 
 class Getting:
@@ -58,54 +62,117 @@ class Getting:
     def __init__(self, wiring: Wiring, scope: str) -> None:
         self._wiring = wiring
         self._scope = scope
+        self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
 
-    def cached(self, request: Request) -> Got | None:
-        """The file, if it is here and is what is asked for; imports and touches as little as can be."""
-        entry = self._entry(request)
-        if entry is None or not self._is_good(entry, request):
-            return None
-        blob = self._wiring.blobs.path(entry.blob)
-        path = self._wiring.links.publish(blob, request_key(request), _name(entry))
-        return Got(path, request.url, entry.size, entry.verified, entry.digest)
+    def missing(self, requests: Sequence[Request], shelf: Shelf, *, id: str = "") -> list[Request]:  # noqa: A002 - as above
+        """Which of these must be fetched, each once; all of them where a fetch of all has begun."""
+        each = list({request_key(request): request for request in requests}.values())
+        missing = [request for request in each if shelf.cached(request) is None]
+        if missing and len(missing) < len(each):
+            live = self._wiring.registrations.active(self._scope, id or default_id(each))
+            if live is not None and _same(self._wiring.registrations.records(live.uid), each):
+                return each
+        return missing
 
-    def _entry(self, request: Request) -> Entry | None:
-        entry = self._wiring.entries.by_url(self._scope, request.url)
-        if entry is None:  # a process may have ended between settling and handing its files on
-            self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
-            entry = self._wiring.entries.by_url(self._scope, request.url)
-        return entry
-
-    def _is_good(self, entry: Entry, request: Request) -> bool:
-        if self._wiring.blobs.size(entry.blob) != entry.size:
-            return False
-        if request.expected_size not in (None, entry.size):
-            return False
-        if not request.integrity or request.integrity == entry.digest:
-            return True
-        wanted = Digest.parse(request.integrity)
-        if entry.digest.startswith(f"{wanted.algorithm}:"):
-            return False
-        return _digest_of(self._wiring.blobs.path(entry.blob), wanted.algorithm) == wanted.value
-
-    async def registration(
+    def get(
         self,
         requests: Sequence[Request],
         *,
-        id: str = "",
-        title: str = "",  # noqa: A002 - the standard's word
-    ) -> BackgroundFetchRegistration:
-        """The registration that fetches these: the live one with the same id and requests, or a new one.
+        told: Told,
+        id: str = "",  # noqa: A002 - the standard's word
+        title: str = "",
+        download_total: int = 0,
+        timeout: float | None = None,
+    ) -> Outcome:
+        """Fetch these, and block until that is over or the time is up.
+
+        Args:
+            requests: What to fetch.
+            told: Is told how it goes.
+            id: What to register it under; "" for one made of the requests.
+            title: Shown to people.
+            download_total: Bytes all bodies have together at most; 0 = unknown.
+            timeout: Seconds, or None for as long as it takes.
 
         Raises:
             DuplicateId: The id is active with other requests; the message names it.
         """
+
+        async def job() -> Outcome:
+            registration = await self._registration(requests, id, title, download_total)
+            return await self._wait(registration, requests, told, timeout)
+
+        return self._run(job)
+
+    def resume(self, ids: Sequence[str], *, told: Told, timeout: float | None = None) -> list[Outcome]:
+        """Go on with these, without the secrets they were made with, and block until they are over.
+
+        Raises:
+            NotFound: One of them does not exist; nothing was done.
+            InvalidState: One of them is over; nothing was done.
+        """
+        import asyncio  # noqa: PLC0415 - a cached file is given without it
+
+        async def job() -> list[Outcome]:
+            found = [await self.active(each) for each in ids]
+            for registration in found:
+                await registration.resume()
+            return await asyncio.gather(*(self._wait(each, None, told, timeout) for each in found))
+
+        return self._run(job)
+
+    def abort(self, ids: Sequence[str], *, timeout: float) -> list[Outcome]:
+        """End these, and block until whoever runs them has done so; what nobody runs is settled here.
+
+        Raises:
+            NotFound, InvalidState: As `resume`.
+        """
+        import asyncio  # noqa: PLC0415 - a cached file is given without it
+
+        async def job() -> list[Outcome]:
+            found = [await self.active(each) for each in ids]
+            for registration in found:
+                await registration.abort()
+            return await asyncio.gather(*(self._wait(each, None, _ignore, timeout) for each in found))
+
+        return self._run(job)
+
+    def stop(self) -> None:
+        """End the waiting, from another thread; who waits gets CancelledError, and every byte is kept."""
+        if self._waiting is not None:
+            loop, task = self._waiting
+            loop.call_soon_threadsafe(task.cancel)
+
+    async def active(self, id: str) -> BackgroundFetchRegistration:  # noqa: A002 - the standard's word
+        """The registration with this id.
+
+        Raises:
+            NotFound: There is none.
+            InvalidState: It is over.
+        """
+        found = await self._wiring.manager(self._scope).get(id)
+        if found is not None:
+            return found
+        raise over_or_unknown(self._wiring, self._scope, id)
+
+    async def _registration(
+        self,
+        requests: Sequence[Request],
+        id: str,  # noqa: A002 - the standard's word
+        title: str,
+        download_total: int,
+    ) -> BackgroundFetchRegistration:
+        """The live one with the same id and requests, or a new one."""
         self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
         manager = self._wiring.manager(self._scope)
         name = id or default_id(list(requests))
         live = await manager.get(name)
         if live is None:
-            return await manager.fetch(name, list(requests), title=title)
-        if [record.key for record in live.records()] != [request_key(request) for request in requests]:
+            try:
+                return await manager.fetch(name, list(requests), title=title, download_total=download_total)
+            except DuplicateId:  # another process was quicker
+                live = await self.active(name)
+        if not _same(live.records(), requests):
             raise DuplicateId(
                 f"the id {name!r} is busy with other requests; see `bgfetch show {name}`, or choose another id"
             )
@@ -113,57 +180,78 @@ class Getting:
         await live.resume()
         return live
 
-    async def wait(
+    async def _wait(
         self,
         registration: BackgroundFetchRegistration,
-        told: Callable[[Progress], None],
-        timeout: float | None,
-    ) -> Progress:
-        """Follow it until it settles or the time is up; the last that was seen of it."""
+        requests: Sequence[Request] | None,
+        told: Told,
+        timeout: float | None,  # noqa: ASYNC109 - passed on to asyncio.timeout
+    ) -> Outcome:
         import asyncio  # noqa: PLC0415 - a cached file is given without it
 
         last = registration.progress
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(timeout):
-                async for progress in registration:
+                async for progress in self._follow(registration, requests):
                     last = progress
-                    told(progress)
-        return last
+                    told(registration.id, progress)
+        except TimeoutError:
+            pass
+        return Outcome(registration.id, last, registration.records())
 
-    def get(
-        self,
-        requests: Sequence[Request],
-        *,
-        told: Callable[[Progress], None],
-        id: str = "",  # noqa: A002 - the standard's word
-        title: str = "",
-        timeout: float | None = None,
-    ) -> tuple[Progress, BackgroundFetchRegistration]:
-        """Fetch what is not here, and block until that is over or the time is up."""
+    async def _follow(
+        self, registration: BackgroundFetchRegistration, requests: Sequence[Request] | None
+    ) -> AsyncIterator[Progress]:
+        """Its progress until it settles, run here as soon as no other process does.
+
+        The registration's own iteration would take over without the requests' secrets.
+        """
         import asyncio  # noqa: PLC0415 - a cached file is given without it
 
-        async def job() -> tuple[Progress, BackgroundFetchRegistration]:
-            registration = await self.registration(requests, id=id, title=title)
-            return await self.wait(registration, told, timeout), registration
+        while not self._wiring.runner.run(registration.uid, requests):
+            progress = registration.progress
+            yield progress
+            if progress.state is State.SETTLED:
+                return
+            await asyncio.sleep(_POLL)
+        async for progress in registration:
+            yield progress
 
-        return asyncio.run(job())
+    def _run(self, job: Callable[[], Awaitable[_T]]) -> _T:
+        import asyncio  # noqa: PLC0415 - a cached file is given without it
+
+        async def told_where() -> _T:
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101 - this is one
+            self._waiting = (asyncio.get_running_loop(), task)
+            try:
+                return await job()
+            finally:
+                self._waiting = None
+
+        return asyncio.run(told_where())
 
 
-def succeeded(progress: Progress) -> bool:
-    """Whether all of it is here."""
-    return progress.state is State.SETTLED and progress.result is Result.SUCCESS
+def over_or_unknown(wiring: Wiring, scope: str, id: str) -> NotFound | InvalidState:  # noqa: A002
+    """Why there is no active registration with this id."""
+    if not id:
+        raise InvalidRequest("a registration's id is not empty")
+    latest = wiring.registrations.latest(scope, id)
+    if latest is None:
+        return NotFound(f"there is no registration {id!r} in the scope {scope!r}; `bgfetch ls` lists all")
+    return InvalidState(f"{id!r} is over ({latest.failure_reason or latest.result}); nothing was changed")
 
 
-def _name(entry: Entry) -> str:
-    disposition = entry.reply.headers.get("content-disposition", "")
-    return (name_from_content_disposition(disposition) if disposition else None) or name_from_url(
-        entry.request.url
+def _same(records: Sequence[RecordRow], requests: Sequence[Request]) -> bool:
+    """Whether these records are those of the requests; who promises no digest accepts any."""
+    if [record.key for record in records] != [request_key(request) for request in requests]:
+        return False
+    pairs = zip(records, requests, strict=True)
+    return all(
+        "" in (record.request.integrity, request.integrity) or record.request.integrity == request.integrity
+        for record, request in pairs
     )
 
 
-def _digest_of(path: Path, algorithm: str) -> bytes:
-    hasher = new_hasher(algorithm)
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            hasher.update(block)
-    return hasher.digest()
+def _ignore(_id: str, _progress: Progress) -> None:
+    pass

@@ -183,6 +183,25 @@ def test_listings(store: Registrations) -> None:
     assert store.listing(active=True, limit=0) == []
 
 
+def test_summaries(store: Registrations) -> None:
+    """What a list shows says the same as the rows, and how much is to come once every reply has told."""
+    uid, epoch = claimed(store, "one", count=2)
+    store.save_progress([progress(uid, epoch, downloaded=10)])
+    assert [(it.id, it.downloaded, it.download_total) for it in store.summaries()] == [("one", 10, 0)]
+    store.save_progress([progress(uid, epoch, 1, downloaded=5)])
+    store.save_state(uid, epoch, State.WAITING_RETRY, 9.0)
+    other, second = claimed(store, "two")
+    store.settle(other, second, Result.FAILURE, FailureReason.FETCH_ERROR, "x", now=7.0)
+    (two, one) = store.summaries("app")
+    assert one == (uid, "app", "one", "", 15, 200, "waiting-retry", 9.0, "run", "", "", 1.0, None)
+    assert two == (
+        other, "app", "two", "", 0, 0, "settled", None, "run", "failure", "fetch-error", 1.0, 7.0,
+    )  # fmt: skip
+    assert [it.uid for it in store.summaries(active=True)] == [uid]
+    assert [it.uid for it in store.summaries(limit=1)] == [other]
+    assert store.summaries("none") == []
+
+
 def test_progress_comes_back(store: Registrations) -> None:
     """What was saved of a record is read again, and the registration's bytes are the sum over its records."""
     uid, epoch = claimed(store, count=2)

@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"caches", "maintenance"}),
     frozenset({"manager"}),  # the standard's own objects end here
     frozenset({"wiring"}),  # the one place that picks implementations
+    frozenset({"shelf"}),  # files that are here
     frozenset({"getting"}),  # the main job, whole
     frozenset({"api"}),  # what an application calls
     frozenset({"daemon", "cli", "web"}),  # how people reach it
@@ -34,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 # Parts beside the rows: what each may import, and who may import it.
 BESIDE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "config": (frozenset({"errors", "core"}), frozenset({"wiring", "api", "daemon", "cli"})),
+    "terminal": (frozenset({"errors", "core"}), frozenset({"api", "cli"})),
     "testing": (frozenset().union(*LAYERS), frozenset()),  # public fakes; nothing shipped may need them
     "__init__": (frozenset().union(*LAYERS), frozenset()),  # the public names; bgfetch itself uses the parts
     "__main__": (frozenset({"cli"}), frozenset()),

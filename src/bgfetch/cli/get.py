@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bgfetch.cli.exits import Exit, exit_of_failure
+from bgfetch.cli import options
+from bgfetch.cli.exits import Exit, exit_of
 from bgfetch.cli.home import opened
-from bgfetch.cli.words import bytes_in_words
-from bgfetch.core.digests import Digest
-from bgfetch.core.model import Progress, Request, Result, State
+from bgfetch.cli.output import give_json, give_path, say
+from bgfetch.core.digests import Digest, digest_prefix_from_name
+from bgfetch.core.identity import request_key
+from bgfetch.core.model import Request
 from bgfetch.core.names import name_from_url, printable
 from bgfetch.core.urls import redacted
-from bgfetch.errors import InvalidRequest
-from bgfetch.getting import Getting, Got
+from bgfetch.errors import FetchError, InvalidRequest
+from bgfetch.getting import Getting, Outcome
+from bgfetch.shelf import Got, Shelf
 from bgfetch.sources.https import checked_request
 from bgfetch.wiring import Wiring
 
+if TYPE_CHECKING:
+    from bgfetch.cli.target import Target
+
 __all__ = ["get"]
+
+_BY_NAME, _SIDECAR = "name", "sidecar"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class Said:
     """What was said on the command line."""
 
+    sources: Sequence[str]
+    input_file: Iterable[str] | None
     output: str | None
     id: str
     title: str
     scope: str
+    sha256: str | None
+    checksum: str | None
+    expected_size: int | None
+    headers: Sequence[str]
+    limit_rate: int | None
+    connections: int | None
     timeout: float | None
+    in_process: bool
     as_json: bool
     quiet: bool
-    sidecar: bool
+
+
+def _rate(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    from bgfetch.config import size
+
+    return None if value is None else size(value)
 
 
 @click.command()
 @click.argument("sources", nargs=-1, metavar="SOURCE...")
-@click.option("-o", "--output", metavar="PATH", help="Also put the file here.")
-@click.option("--id", "id_", default="", metavar="ID", help="Register under this id.")
-@click.option("--title", default="", metavar="TEXT", help="What `ls` shows.")
 @click.option(
-    "--scope", default="default", metavar="SCOPE", help="Namespace of ids and caches.", show_default=True
+    "-i",
+    "--input-file",
+    type=click.File("r"),
+    metavar="FILE",
+    help="Read more SOURCEs, one a line; - is stdin.",
 )
+@click.option("-o", "--output", metavar="PATH", help="Also put the file here; several go into a directory.")
+@click.option("--id", "id", default="", metavar="ID", help="Register under this id.")
+@click.option("--title", default="", metavar="TEXT", help="What `ls` shows.")
+@options.scope
 @click.option("--sha256", metavar="HEX", help="What the file must have.")
 @click.option(
     "--checksum",
@@ -56,84 +83,118 @@ class Options:
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="'K: V'", help="Send this header field as well."
 )
+@click.option("--limit-rate", metavar="RATE", callback=_rate, help="Bytes a second, such as 5M.")
 @click.option(
-    "-i",
-    "--input-file",
-    type=click.File("r"),
-    metavar="FILE",
-    help="Read more SOURCEs, one a line; - is stdin.",
+    "-x",
+    "--connections",
+    type=click.IntRange(1, 64),
+    help="For one file; as many as help if nothing is said.",
 )
-@click.option("--limit-rate", metavar="RATE", help="Bytes a second, such as 5M.")
-@click.option(
-    "-x", "--connections", type=click.IntRange(1, 64), help="For one file; as many as help otherwise."
-)
-@click.option(
-    "--timeout", metavar="TIME", help="Give up waiting after this, such as 90 or 10m; what came is kept."
-)
+@options.timeout
 @click.option("--in-process", is_flag=True, help="Use no daemon (there is none yet: always so).")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-def get(  # noqa: PLR0917 - click passes what was declared above
-    sources: Sequence[str],
-    output: str | None,
-    id_: str,
-    title: str,
-    scope: str,
-    sha256: str | None,
-    checksum: str | None,
-    expected_size: int | None,
-    headers: Sequence[str],
-    input_file: click.utils.LazyFile | None,
-    limit_rate: str | None,
-    connections: int | None,
-    timeout: str | None,
-    in_process: bool,
-    as_json: bool,
-    quiet: bool,
-) -> int:
+@options.as_json
+@options.quiet
+def get(**given: Any) -> int:
     """Fetch SOURCEs, verify them, and print the path of each file, one a line.
 
     What is here already is not fetched again. Ctrl-C stops and keeps what has come; the same command goes on.
     """
-    from bgfetch.config import duration, size
+    said = Said(**given)
+    requests = _requests(said)
+    target = _target(said, len(requests))
+    with opened(connections=said.connections, limit_rate=said.limit_rate) as wiring:
+        return _Job(wiring, said, target).run(requests)
 
-    urls = [*sources, *(line.strip() for line in input_file or () if line.strip())]
+
+class _Job:
+    """One call of the command."""
+
+    def __init__(self, wiring: Wiring, said: Said, target: Target | None) -> None:
+        self._wiring = wiring
+        self._said = said
+        self._target = target
+        self._shelf = Shelf(wiring, said.scope, by_name=said.checksum == _BY_NAME)
+        self._failures: list[Exit] = []
+
+    def run(self, requests: Sequence[Request]) -> Exit:
+        """Fetch what is missing, give what is there; the exit code."""
+        said = self._said
+        if said.checksum == _SIDECAR:
+            from bgfetch.cli.sidecar import with_sidecars
+
+            requests = with_sidecars(self._wiring, self._shelf, requests, timeout=said.timeout)
+        getting = Getting(self._wiring, said.scope)
+        missing = getting.missing(requests, self._shelf, id=said.id)
+        outcome: Outcome | None = None
+        if missing:
+            outcome = self._fetch(getting, missing)
+            if outcome is None or not outcome.settled:
+                return Exit.DETACHED if outcome is None else Exit.STILL_WAITING
+        given = [self._give(request, self._found(outcome, request)) for request in requests]
+        if not self._failures:
+            return Exit.DONE
+        return Exit.SOME_FAILED if any(given) else self._failures[0]
+
+    def _fetch(self, getting: Getting, missing: Sequence[Request]) -> Outcome | None:
+        from bgfetch.cli.waiting import exit_of_outcome, followed
+
+        said = self._said
+        outcome = followed(
+            lambda told: getting.get(missing, told=told, id=said.id, title=said.title, timeout=said.timeout),
+            quiet=said.quiet or said.as_json,
+            name=said.title or ", ".join(name_from_url(request.url) for request in missing[:3]),
+        )
+        if outcome is not None:
+            code = exit_of_outcome(outcome)
+            self._failures += [code] if code else []
+        return outcome
+
+    def _found(self, outcome: Outcome | None, request: Request) -> Got | None:
+        key = request_key(request)
+        if outcome is None or all(record.key != key for record in outcome.records):
+            return self._shelf.cached(request)
+        try:
+            return self._shelf.fetched(outcome.records, request)
+        except FetchError as error:
+            say(str(error))
+            self._failures.append(exit_of(error))
+            return None
+
+    def _give(self, request: Request, file: Got | None) -> bool:
+        if file is None:
+            if self._said.as_json:
+                give_json({"url": redacted(request.url), "path": None})
+            return False
+        path = file.path if self._target is None else self._target.put(self._wiring, file)
+        if self._said.as_json:
+            facts = {"url": redacted(request.url), "path": str(path), "size": file.size}
+            give_json({**facts, "verified": file.verified, "digest": file.digest})
+        else:
+            give_path(path)
+        return True
+
+
+def _requests(said: Said) -> list[Request]:
+    urls = [*said.sources, *(line.strip() for line in said.input_file or () if line.strip())]
     if not urls:
         raise InvalidRequest("there is nothing to get: name at least one SOURCE")
-    integrity = _integrity(sha256, checksum, count=len(urls))
+    integrity = _integrity(said, count=len(urls))
+    headers = [_header(text) for text in said.headers]
     requests = [
-        checked_request(
-            url,
-            headers=[_header(text) for text in headers],
-            integrity=integrity if integrity not in ("sidecar", "name") else "",
-            expected_size=expected_size,
-        )
+        checked_request(url, headers=headers, integrity=integrity, expected_size=said.expected_size)
         for url in urls
     ]
-    if output is not None:
-        _check_output(output, count=len(requests))
-    options = Options(
-        output,
-        id_,
-        title,
-        scope,
-        None if timeout is None else duration(timeout),
-        as_json,
-        quiet,
-        integrity == "sidecar",
-    )
-    with opened(
-        connections=connections, limit_rate=None if limit_rate is None else size(limit_rate)
-    ) as wiring:
-        return _get(wiring, requests, options)
+    if said.checksum == _BY_NAME:
+        _check_names(requests)
+    return requests
 
 
-def _integrity(sha256: str | None, checksum: str | None, *, count: int) -> str:
-    if sha256 is not None and checksum is not None:
+def _integrity(said: Said, *, count: int) -> str:
+    if said.sha256 is not None and said.checksum is not None:
         raise InvalidRequest("--sha256 and --checksum say the same thing: give one of them")
-    if checksum in ("sidecar", "name"):
-        return checksum
-    text = f"sha256:{sha256}" if sha256 is not None else checksum
+    if said.checksum in (_BY_NAME, _SIDECAR):
+        return ""
+    text = f"sha256:{said.sha256}" if said.sha256 is not None else said.checksum
     if text is None:
         return ""
     if count > 1:
@@ -141,87 +202,27 @@ def _integrity(sha256: str | None, checksum: str | None, *, count: int) -> str:
     return str(Digest.parse(text))
 
 
+def _check_names(requests: Sequence[Request]) -> None:
+    for request in requests:
+        name = name_from_url(request.url)
+        if digest_prefix_from_name(name) is None:
+            raise InvalidRequest(
+                f"the name {printable(name)!r} carries no digits of a sha256, as resnet18-f37072fd.pth does"
+            )
+
+
 def _header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
-    if not colon:
-        raise InvalidRequest(f"a header field is written 'Name: value', not {text.split()[0][:40]!r}")
+    if not colon or not name.strip():
+        raise InvalidRequest(
+            "a header field is written 'Name: value'; one that was given has no name or no colon"
+        )
     return name, value.strip()
 
 
-def _check_output(output: str, *, count: int) -> None:
-    """Refuse a target that cannot be written before the first byte is asked for."""
-    target = Path(output)
-    if count > 1 and not target.is_dir():
-        raise InvalidRequest(f"{count} files need a directory to go to; {output!r} is none")
-    if count == 1 and (target.is_dir() or target.is_symlink()):
-        kind = "a link" if target.is_symlink() else "a directory"
-        raise InvalidRequest(f"{output!r} is {kind}; name the file to write")
-    directory = target if count > 1 else target.parent
-    if not directory.is_dir():
-        raise InvalidRequest(f"{str(directory)!r} is not a directory")
-    import os
+def _target(said: Said, count: int) -> Target | None:
+    if said.output is None:
+        return None
+    from bgfetch.cli.target import Target
 
-    if not os.access(directory, os.W_OK):
-        raise InvalidRequest(f"{str(directory)!r} cannot be written to")
-
-
-def _get(wiring: Wiring, requests: list[Request], options: Options) -> int:
-    getting = Getting(wiring, options.scope)
-    missing = [request for request in requests if getting.cached(request) is None]
-    code = _fetch(getting, missing, options) if missing else Exit.DONE
-    if code in (Exit.STILL_WAITING, Exit.DETACHED):
-        return code
-    found = [(request, getting.cached(request)) for request in requests]
-    got = [(request, file) for request, file in found if file is not None]
-    for request, file in got:
-        _give(wiring, request, file, options)
-    return Exit.SOME_FAILED if code and got and len(got) < len(requests) else code
-
-
-def _fetch(getting: Getting, requests: list[Request], options: Options) -> Exit:
-    from bgfetch.cli.bar import Bar
-
-    name = options.title or ", ".join(name_from_url(request.url) for request in requests[:3])
-    last = Progress(0, 0)
-
-    def told(progress: Progress) -> None:
-        nonlocal last
-        last = progress
-        bar.show(progress)
-
-    try:
-        with Bar(name, quiet=options.quiet or options.as_json) as bar:
-            last, registration = getting.get(
-                requests, told=told, id=options.id, title=options.title, timeout=options.timeout
-            )
-    except KeyboardInterrupt:
-        _say(f"stopped; {bytes_in_words(last.downloaded)} are kept. The same command goes on from there.")
-        return Exit.DETACHED
-    if last.state is not State.SETTLED:
-        _say(
-            f"not done in time; {bytes_in_words(last.downloaded)} are kept. The same command goes on from there."
-        )
-        return Exit.STILL_WAITING
-    if last.result is Result.SUCCESS:
-        return Exit.DONE
-    _say(f"{registration.id}: {printable(last.failure_detail)}. See `bgfetch show {registration.id}`.")
-    return exit_of_failure(last.failure_detail, last.failure_reason)
-
-
-def _give(wiring: Wiring, request: Request, file: Got, options: Options) -> None:
-    path = file.path
-    if options.output is not None:
-        target = Path(options.output)
-        path = target / file.path.name if target.is_dir() else target
-        wiring.links.export(file.path, path)
-    if not options.as_json:
-        click.echo(path)
-        return
-    import json
-
-    facts = {"path": str(path), "url": redacted(request.url), "size": file.size, "verified": file.verified}
-    click.echo(json.dumps({**facts, "digest": file.digest}))
-
-
-def _say(text: str) -> None:
-    click.echo(f"bgfetch: {text}", err=True)
+    return Target(said.output, count=count)

@@ -25,6 +25,7 @@ from bgfetch.registrations.port import (
     Registrations,
     Settlement,
     StateChanged,
+    Summary,
     Wish,
     duplicate,
     event_type,
@@ -111,6 +112,12 @@ class MemoryRegistrations(Registrations):
                 if scope in (None, row.scope) and active in (None, row.settled_at is None)
             ]
         return rows[:limit]
+
+    def summaries(
+        self, scope: str | None = None, *, active: bool = False, limit: int | None = None
+    ) -> list[Summary]:
+        rows = self.listing(scope, active=active or None, limit=limit)
+        return [_summary(row, self.records(row.uid)) for row in rows]
 
     def records(self, uid: int) -> list[RecordRow]:
         with self._lock:
@@ -328,3 +335,23 @@ class MemoryRegistrations(Registrations):
 def _kept(reply: ReplyHead | None) -> ReplyHead | None:
     """What is left of a reply after it was stored."""
     return unpack_reply(pack_reply(reply))
+
+
+def _summary(row: RegistrationRow, records: Sequence[RecordRow]) -> Summary:
+    totals = [record.total for record in records]
+    announced = sum(total for total in totals if total is not None) if None not in totals else 0
+    return Summary(
+        row.uid,
+        row.scope,
+        row.id,
+        row.title,
+        row.downloaded,
+        row.download_total or (announced if row.settled_at is None else 0),
+        row.state.value,
+        row.until,
+        row.wish.value,
+        row.result.value,
+        row.failure_reason.value,
+        row.created_at,
+        row.settled_at,
+    )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bgfetch.core.model import FailureReason, Icon, ReplyHead, Request, Result, State, Verified
 from bgfetch.core.spans import Spans
@@ -35,6 +35,7 @@ __all__ = [
     "Registrations",
     "Settlement",
     "StateChanged",
+    "Summary",
     "Wish",
     "duplicate",
     "event_type",
@@ -114,6 +115,31 @@ class RegistrationRow:
     state: State
     until: float | None
     options: RegistrationOptions
+
+
+class Summary(NamedTuple):
+    """What a list shows of a registration, in plain words: ten thousand of them are read in a blink.
+
+    Args:
+        download_total: What was promised, or what the replies announced; 0 = unknown, and after it has settled
+            `downloaded` tells.
+        state: See `State`; as whoever ran it last wrote it.
+        wish: See `Wish`.
+    """
+
+    uid: int
+    scope: str
+    id: str
+    title: str
+    downloaded: int
+    download_total: int
+    state: str
+    until: float | None
+    wish: str
+    result: str
+    failure_reason: str
+    created_at: float
+    settled_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,6 +337,11 @@ class Registrations(Protocol):
         self, scope: str | None = None, *, active: bool | None = None, limit: int | None = None
     ) -> list[RegistrationRow]:
         """Registrations, newest first: of one scope or of all; active, settled (False) or both; at most `limit`."""
+
+    def summaries(
+        self, scope: str | None = None, *, active: bool = False, limit: int | None = None
+    ) -> list[Summary]:
+        """The same for showing only, without a check of what was stored: all, or those that are active."""
 
     def records(self, uid: int) -> list[RecordRow]:
         """The records in the order of their requests; none once it is purged."""

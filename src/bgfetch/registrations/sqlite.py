@@ -26,6 +26,7 @@ from bgfetch.registrations.port import (
     Registrations,
     Settlement,
     StateChanged,
+    Summary,
     Wish,
     duplicate,
     event_type,
@@ -111,6 +112,12 @@ class SqliteRegistrations(Registrations):
         rows = self._rows(query, parameters)
         with self._believed("a registration"):
             return [unpack_registration(row) for row in rows]
+
+    def summaries(
+        self, scope: str | None = None, *, active: bool = False, limit: int | None = None
+    ) -> list[Summary]:
+        parameters = {"scope": scope, "active": active, "limit": -1 if limit is None else limit}
+        return list(map(Summary._make, self._rows("summaries", parameters)))
 
     def records(self, uid: int) -> list[RecordRow]:
         rows = self._rows("records", {"uid": uid})

@@ -1,0 +1,75 @@
+"""Where `-o` puts files: refused before the first byte is asked for, or written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from bgfetch.core.names import distinct
+from bgfetch.errors import InvalidRequest
+from bgfetch.shelf import Got
+from bgfetch.wiring import Wiring
+
+__all__ = ["Target"]
+
+
+class Target:
+    """A file for one SOURCE, a directory for several.
+
+    Args:
+        path: What was said.
+        count: How many files will come.
+
+    Raises:
+        InvalidRequest: It is of the wrong kind, or cannot be written.
+    """
+
+    def __init__(self, path: str, *, count: int) -> None:
+        self._path = Path(path)
+        self._directory = count > 1
+        self._taken: list[str] = []
+        directory = self._path if self._directory else self._path.parent
+        if not self._directory:
+            _check_file(path)
+        elif self._path.is_symlink() or not self._path.is_dir():
+            raise InvalidRequest(f"{count} files need a directory to go to; {path!r} is none")
+        _check_directory(directory)
+
+    def put(self, wiring: Wiring, file: Got) -> Path:
+        """Give the file its place; two of the same name get two names."""
+        path = self._path
+        if self._directory:
+            name = distinct(file.path.name, self._taken)
+            self._taken.append(name)
+            path = path / name
+        wiring.links.export(file.path, path)
+        return path
+
+
+def _check_file(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        if not path or path.endswith(("/", os.sep)):
+            raise InvalidRequest(f"{path!r} is no name for a file; name the file to write") from None
+        return
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InvalidRequest(f"{path!r} cannot be written: {why}") from None
+    if stat.S_ISREG(mode):
+        return
+    kinds = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a link"}
+    raise InvalidRequest(f"{path!r} is {kinds.get(stat.S_IFMT(mode), 'a device')}; name the file to write")
+
+
+def _check_directory(directory: Path) -> None:
+    """Write a file there and take it away: only that tells, on a read-only mount and for an administrator."""
+    if not directory.is_dir():
+        raise InvalidRequest(f"{str(directory)!r} is not a directory")
+    probe = directory / f".{os.urandom(8).hex()}.bgfetch"
+    try:
+        os.close(os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        probe.unlink()
+    except OSError as error:
+        raise InvalidRequest(f"{str(directory)!r} cannot be written to: {error.strerror}") from error
