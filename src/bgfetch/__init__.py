@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from bgfetch.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from bgfetch.api import App as App
     from bgfetch.api import connect as connect
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
     from bgfetch.manager import BackgroundFetchRecord as BackgroundFetchRecord
     from bgfetch.manager import BackgroundFetchRegistration as BackgroundFetchRegistration
     from bgfetch.response import Response as Response
-
-__version__ = "0.1.0"
 
 # Where each public name lives; it is imported when it is first used, so that `import bgfetch` costs nothing.
 _HOMES = {

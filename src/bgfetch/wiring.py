@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bgfetch.clock import SystemClock
 from bgfetch.config import Settings
+from bgfetch.version import __version__
 from bgfetch.vfs import Vfs
 
 if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than most commands take
@@ -50,6 +51,11 @@ class Wiring:
     def root(self) -> Path:
         """BGFETCH_HOME."""
         return self.settings.home
+
+    @property
+    def claims_root(self) -> Path:
+        """Where processes say which registrations they run."""
+        return self.root / "state" / "claims"
 
     @cached_property
     def database(self) -> Database:
@@ -109,7 +115,7 @@ class Wiring:
         self._tag()
         return Runner(
             self.registrations,
-            Claims(self.root / "state" / "claims", self.vfs),
+            Claims(self.claims_root, self.vfs),
             self.clock,
             make_driver=self._driver,
             deliver=self.worker.deliver,
@@ -144,8 +150,7 @@ class Wiring:
             self.database.close()
 
     def _driver(self, settled: Callable[[Job, int], None]) -> Driver:
-        from bgfetch import __version__
-        from bgfetch.core.machine import Policy
+                from bgfetch.core.machine import Policy
         from bgfetch.engine.driver import Driver, Stores
         from bgfetch.engine.scheduler import Caps
         from bgfetch.transports.base import Deadlines

@@ -11,9 +11,9 @@ from typing import Any
 
 import click
 
-from bgfetch import __version__
 from bgfetch.cli.exits import Exit, exit_of
 from bgfetch.errors import BgfetchError
+from bgfetch.version import __version__
 
 __all__ = ["cli", "main"]
 

@@ -8,7 +8,18 @@ import click
 
 from bgfetch.cli.home import opened
 
-__all__ = ["any_scope", "as_json", "dry_run", "ids", "quiet", "scope", "seconds", "timeout", "yes"]
+__all__ = [
+    "active_ids",
+    "any_scope",
+    "as_json",
+    "dry_run",
+    "ids",
+    "quiet",
+    "scope",
+    "seconds",
+    "timeout",
+    "yes",
+]
 
 
 def seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:
@@ -18,7 +29,8 @@ def seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     return None if value is None else duration(value)
 
 
-def _active_ids(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+def active_ids(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """Completes an id."""
     from click.shell_completion import CompletionItem
 
     with opened() as wiring:
@@ -26,7 +38,7 @@ def _active_ids(_ctx: click.Context, _option: click.Parameter, incomplete: str) 
         return [CompletionItem(row.id, help=row.title) for row in rows if row.id.startswith(incomplete)]
 
 
-ids = click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=_active_ids)
+ids = click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=active_ids)
 scope = click.option(
     "--scope", default="default", metavar="SCOPE", help="Namespace of ids and caches.", show_default=True
 )

@@ -43,7 +43,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     joined = "".join(["".join(row) for row in rows])
     if printable(joined) != joined:  # asked once of all: 10,000 rows are shown in the time of a blink
         rows = [[printable(cell) for cell in row] for row in rows]
-    table = [head, *rows]
+    table = [head, *rows] if head else rows
     widths = [max(map(len, column)) for column in zip(*table, strict=True)][:-1]
     shape = "".join(f"%-{width}s  " for width in widths) + "%s"
     return "\n".join([(shape % tuple(row)).rstrip() for row in table])

@@ -24,7 +24,9 @@ __all__ = ["with_sidecars"]
 
 _SCOPE: Final = "bgfetch.sidecars"
 _LONGEST: Final = 1 << 20  # bytes; a SHA256SUMS of 10,000 files
-_PATIENCE: Final = 60.0  # seconds; these are small files, and a page in their place is asked for again and again
+_PATIENCE: Final = (
+    60.0  # seconds; these are small files, and a page in their place is asked for again and again
+)
 _BUSY: Final = ("status-408", "status-429", "status-5")
 
 
@@ -83,8 +85,7 @@ def _texts(wiring: Wiring, wanted: dict[str, Request], timeout: float | None) ->
     requests = [replace(like, url=url, integrity="", expected_size=None) for url, like in wanted.items()]
     getting = Getting(wiring, _SCOPE)
     patience = min(_PATIENCE, timeout or _PATIENCE)
-    outcome = getting.get(
-        requests, told=_ignore, timeout=patience, download_total=_LONGEST * len(requests))
+    outcome = getting.get(requests, told=_ignore, timeout=patience, download_total=_LONGEST * len(requests))
     try:
         return {record.request.url: _text(wiring, outcome, record) for record in outcome.records}
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bgfetch.core.model import Progress, Result, State
 
-__all__ = ["bytes_in_words", "seconds_in_words", "state_in_words"]
+__all__ = ["bytes_in_words", "seconds_in_words", "state_in_words", "state_words"]
 
 _STATES = {
     State.QUEUED: "waiting for its turn",
@@ -45,7 +45,10 @@ def state_in_words(progress: Progress, now: float) -> str:
     """What it does, and until when where that is known."""
     if progress.state is State.SETTLED:
         return "done" if progress.result is Result.SUCCESS else f"failed: {progress.failure_reason}"
-    words = _STATES[progress.state]
-    if progress.until is None or progress.until <= now:
-        return words
-    return f"{words} in {seconds_in_words(progress.until - now)}"
+    return state_words(progress.state, progress.until, now)
+
+
+def state_words(state: str, until: float | None, now: float) -> str:
+    """The same for what is not over, by the state's own word."""
+    words = _STATES[State(state)]
+    return words if until is None or until <= now else f"{words} in {seconds_in_words(until - now)}"
