@@ -150,7 +150,7 @@ class Wiring:
             self.database.close()
 
     def _driver(self, settled: Callable[[Job, int], None]) -> Driver:
-                from bgfetch.core.machine import Policy
+        from bgfetch.core.machine import Policy
         from bgfetch.engine.driver import Driver, Stores
         from bgfetch.engine.scheduler import Caps
         from bgfetch.transports.base import Deadlines
