@@ -31,12 +31,11 @@ def progress_of(job: Job, now: float) -> Progress:
         job: The registration, at work in this process.
         now: Seconds on the monotonic clock.
     """
-    result, failing = job.result if job.settled else (Result.NONE, None)
+    result, finish = job.result if job.settled else (Result.NONE, None)
     downloaded = sum(task.downloaded for task in job.tasks)
     total = job.row.download_total or _announced(job)
     rate = 0.0 if job.settled else job.meter.rate(now)
     state, until = state_of(job)
-    finish = failing.finish if failing is not None else None
     return Progress(
         downloaded=downloaded,
         download_total=total,

@@ -10,39 +10,41 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial as bind
+from pathlib import Path
 
 from bgfetch.cache.blobs import Blobs
 from bgfetch.cache.partials import Partials
-from bgfetch.cache.writer import BufferPool
 from bgfetch.clock import Clock
 from bgfetch.core import commands as do
 from bgfetch.core import events as on
 from bgfetch.core.digests import Digest
-from bgfetch.core.machine import Policy, RecordMachine, Recovered
-from bgfetch.core.model import FailureReason, Fault, ReplyHead, Request, Result, State
+from bgfetch.core.machine import Policy, RecordMachine
+from bgfetch.core.model import FailureReason, Fault, Request, Result, State
 from bgfetch.core.pacing import RateMeter, laggards
-from bgfetch.core.ranges import Retry, range_headers
-from bgfetch.core.urls import address_scope, origin
+from bgfetch.core.ranges import Retry
+from bgfetch.core.urls import origin
+from bgfetch.database import Damaged
 from bgfetch.engine.bulletin import Bulletin, progress_of, state_of
+from bgfetch.engine.flying import Flights
 from bgfetch.engine.journal import Journal
 from bgfetch.engine.keeper import Keeper
-from bgfetch.engine.receiver import FlightReceiver
+from bgfetch.engine.opening import Opener
 from bgfetch.engine.scheduler import Caps, Scheduler
-from bgfetch.engine.tasks import Job, RecordTask, told
+from bgfetch.engine.settling import Settler
+from bgfetch.engine.tasks import Job, Look, RecordTask
 from bgfetch.errors import CacheError
 from bgfetch.registrations.port import (
     Change,
     RecordRow,
     RegistrationRow,
     Registrations,
-    Settlement,
     StateChanged,
     Wish,
 )
-from bgfetch.transports.base import Exchange, Transport
+from bgfetch.transports.base import Limits, Transport
 from bgfetch.transports.faults import disk_fault
 
 __all__ = ["Driver", "Stores"]
@@ -50,9 +52,7 @@ __all__ = ["Driver", "Stores"]
 _TICK = 0.1
 _JOURNAL_EVERY = 1.0
 _WISHES_EVERY = 0.5
-_OPEN_ATTEMPTS = 10
 _TOO_MUCH = frozenset({"status-429", "status-503", "connect"})
-_SMALL = 1 << 20
 _ASKED: dict[Wish, on.Event] = {
     Wish.RUN: on.ResumeAsked(),
     Wish.PAUSE: on.PauseAsked(),
@@ -78,6 +78,7 @@ class Driver:
         clock: The time.
         policy: How long to go on trying.
         caps: Most connections.
+        limits: Where rates are set, if anywhere.
         settled: Called on the driver's thread with (job, outbox event id) when a registration has settled.
     """
 
@@ -90,20 +91,23 @@ class Driver:
         policy: Policy,
         caps: Caps,
         settled: Callable[[Job, int], None],
+        limits: Limits | None = None,
     ) -> None:
-        self._stores = stores
+        self._registrations = stores.registrations
         self._transport = transport
+        self._limits = limits
         self._clock = clock
         self._policy = policy
         self._settled = settled
         self._inbox: queue.SimpleQueue[tuple[RecordTask, on.Event] | Callable[[], None]] = queue.SimpleQueue()
-        self._pool = BufferPool()
+        self._opener = Opener(stores.partials, stores.blobs, clock, retry_scale=policy.retry_scale)
+        self._flights = Flights(transport, clock, self._post)
         self._scheduler = Scheduler(caps)
         self._jobs: dict[int, Job] = {}
-        self._owners: dict[str, RecordTask] = {}  # by key: two records never write one partial
         self._numbered = 0
-        self._finished: list[RecordTask] = []
+        self._settler = Settler(stores.registrations, clock)
         self._set_aside: list[RecordTask] = []  # to be queued again at the next tick
+        self._later: list[Callable[[], None]] = []  # what the store refused, for the next tick
         self._next_tick = self._next_journal = self._next_wishes = 0.0
         self._store_version = 0
         self._closing = False
@@ -131,6 +135,11 @@ class Driver:
         for task in self._tasks():
             self._handle(task, on.NetworkReturned())
 
+    def look(self, uid: int, index: int) -> Look | None:
+        """How a record stands, or None when it is not under way here."""
+        job = self._jobs.get(uid)
+        return None if job is None else job.tasks[index].look()
+
     def close(self) -> None:
         """Stop all transfers, make what they brought durable, end the threads. Nothing settles by it."""
         self._inbox.put(self._begin_closing)
@@ -144,13 +153,13 @@ class Driver:
     def _loop(self) -> None:
         while not self._closing:
             self._take_all(self._wait_for())
-            self._settle_finished()
+            self._settle()
             self._admit()
             self._tick()
         self._shut_down()
 
     def _wait_for(self) -> float:
-        if not self._jobs:
+        if not (self._jobs or self._later or self._settler.waiting):
             return 60.0
         return max(0.0, min(self._next_tick - self._clock.monotonic(), _TICK))
 
@@ -176,19 +185,32 @@ class Driver:
         if row.uid in self._jobs:
             return
         job = Job(row, epoch, RateMeter(self._clock.monotonic()), wish=Wish.RUN)
-        records = self._stores.registrations.records(row.uid)
+        try:
+            records = self._registrations.records(row.uid)
+        except Damaged as error:
+            job.refused = Fault("damaged", str(error))
+            self._settler.add_job(job)
+            return
+        except CacheError:  # locked, or a full disk
+            self._later.append(lambda: self._begin(row, epoch, requests))
+            return
         job.tasks = [
             self._task(job, record, request) for record, request in zip(records, requests, strict=True)
         ]
         self._jobs[row.uid] = job
+        self._set_rate(row.uid, row.options.limit_rate)
         for task in job.tasks:
             if task.row.result is not Result.NONE:
                 self._restore_finished(task)
             else:
                 self._scheduler.add(task)
         if not job.unfinished:
-            self._finished.extend(job.tasks[:1])
+            self._settler.add_job(job)
         self._obey(row.uid, row.wish)
+
+    def _set_rate(self, uid: int, rate: int) -> None:
+        if self._limits is not None:
+            self._limits.set_lane_limit(uid, float(rate) if rate > 0 else None)
 
     def _task(self, job: Job, record: RecordRow, request: Request) -> RecordTask:
         digest = Digest.parse(request.integrity) if request.integrity else None
@@ -214,73 +236,38 @@ class Driver:
             self._handle(task, on.Started(task.granted))
 
     def _open(self, task: RecordTask) -> bool:
-        """Open and recover the partial; the record goes back to the queue where that must wait."""
+        """Whether the record may start; where it must wait it goes back to the queue."""
         if task.finish is not None:
             self._scheduler.remove(task)
             return False
-        if self._owners.setdefault(task.row.key, task) is not task or self._clock.now() < task.retry_open:
-            self._requeue(task)
+        opened = self._opener.open(task)
+        if isinstance(opened, do.Finish):
+            self._execute(task, opened)
             return False
-        if task.partial is not None:
-            return True
-        try:
-            if self._resume_placed(task):
-                return False
-            task.partial = self._stores.partials.open(task.row.key)
-            self._recover(task)
-        except OSError as error:
-            self._open_failed(task, disk_fault(error))
-            return False
-        return True
-
-    def _resume_placed(self, task: RecordTask) -> bool:
-        """Whether an earlier process gave the body its final name and ended before it could say so."""
-        placed = self._stores.blobs.resume(self._stores.partials.path(task.row.key), task.owner)
-        if placed is None:
-            return False
-        task.machine.state, task.machine.total = State.SETTLED, placed.size
-        task.blob, task.digest, task.verified = placed.blob, placed.digest, placed.verified
-        self._execute(task, do.Finish(Result.SUCCESS))
-        return True
-
-    def _requeue(self, task: RecordTask) -> None:
-        self._scheduler.remove(task)
-        self._set_aside.append(task)
-
-    def _open_failed(self, task: RecordTask, fault: Fault) -> None:
-        del self._owners[task.row.key]
-        if task.partial is not None:
-            task.partial.close()
-            task.partial = None
-        task.open_failures += 1
-        if task.open_failures > _OPEN_ATTEMPTS and fault.kind != "disk-full":
-            self._execute(task, do.Finish(Result.FAILURE, fault.reason, fault.detail, fault.kind))
-            return
-        task.machine.waiting_for = fault.detail
-        task.retry_open = self._clock.now() + min(5.0, 0.5 * task.open_failures) * self._policy.retry_scale
-        self._requeue(task)
-
-    def _recover(self, task: RecordTask) -> None:
-        partial = task.partial
-        assert partial is not None  # noqa: S101 - just opened
-        held = partial.recover()
-        facts = partial.facts()
-        if not held or facts is None:
-            return
-        task.machine.adopt(
-            Recovered(
-                held,
-                None if facts.total < 0 else facts.total,
-                facts.etag,
-                facts.last_modified,
-                facts.content_type,
-            ),
-        )
-        self._scheduler.received(task, 0)
+        if not opened:
+            self._scheduler.remove(task)
+            self._set_aside.append(task)
+        return opened
 
     # Events and commands.
 
     def _handle(self, task: RecordTask, event: on.Event) -> None:
+        try:
+            self._decide(task, event)
+        except Exception as error:  # noqa: BLE001 - one record's bug must not stop all others, nor end in silence
+            self._give_up(task, error)
+
+    def _give_up(self, task: RecordTask, error: Exception) -> None:
+        """Fail a record over a bug of ours; where it is is told, not what was in the values: they may be secret."""
+        self._flights.stop_all(task)
+        task.machine.state = State.SETTLED
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(frame.filename).name}:{frame.lineno}"
+        detail = f"bgfetch itself failed ({type(error).__name__} at {where}); please report this"
+        if task.finish is None:
+            self._execute(task, do.Finish(Result.FAILURE, FailureReason.FETCH_ERROR, detail, "bug"))
+
+    def _decide(self, task: RecordTask, event: on.Event) -> None:
         machine = task.machine
         if isinstance(event, on.BytesStored):
             self._count(task, event)
@@ -322,14 +309,8 @@ class Driver:
                 task.partial.save_facts(task.facts())
 
     def _check_total(self, job: Job) -> None:
-        promised = job.row.download_total
-        if not promised:
-            return
-        stored = sum(task.downloaded for task in job.tasks)
-        announced = sum(max(task.downloaded, task.machine.total or 0) for task in job.tasks)
-        if max(stored, announced) > promised:
-            detail = f"{max(stored, announced)} bytes come where download_total promised at most {promised}"
-            fault = Fault("download-total", detail, FailureReason.DOWNLOAD_TOTAL_EXCEEDED)
+        fault = job.excess()
+        if fault is not None:
             for task in job.unfinished:
                 self._handle(task, on.LimitPassed(fault))
 
@@ -363,117 +344,46 @@ class Driver:
                 self._note(task, name, detail)
             case do.Finish():
                 task.finish = command
-                self._finished.append(task)
+                self._settler.add(task)
                 self._scheduler.remove(task)
 
     def _fly(self, task: RecordTask, command: do.OpenFlight | do.CloseFlight | do.ShortenFlight) -> None:
         match command:
-            case do.OpenFlight():
-                self._take_off(task, command)
+            case do.OpenFlight(flight):
+                try:
+                    self._flights.take_off(task, command, self._opener.opened(task))
+                except OSError as error:
+                    self._post(task, on.FlightFailed(flight, disk_fault(error)))
             case do.CloseFlight(flight):
-                self._transport.stop(task.opened_as(flight))
+                self._flights.stop(task, flight)
             case do.ShortenFlight(flight, stop):
                 if flight in task.receivers:
                     task.receivers[flight].shorten(stop)
 
-    def _take_off(self, task: RecordTask, command: do.OpenFlight) -> None:
-        machine = task.machine
-        try:
-            partial = task.partial = task.partial or self._stores.partials.fresh(task.row.key)
-        except OSError as error:
-            self._post(task, on.FlightFailed(command.flight, disk_fault(error)))
-            return
-        receiver = FlightReceiver(
-            command,
-            known=machine.known,
-            partial=partial,
-            generation=machine.generation,
-            pool=self._pool,
-            now=self._clock.now,
-            post=bind(self._post, task),
-            reached=bind(self._reached, task),
-            replied=bind(self._replied, task),
-            sent=bind(setattr, task, "uploaded"),
-        )
-        task.receivers[command.flight] = receiver
-        task.opened[command.flight] = self._clock.monotonic()
-        ask = command.ask
-        span = None if ask.stop is None else ask.stop - ask.start
-        total = machine.total if machine.total is not None else task.request.expected_size
-        exchange = Exchange(
-            flight=task.opened_as(command.flight),
-            url=ask.url,
-            method=task.request.method,
-            headers=[*command.headers.pairs, *range_headers(ask, machine.known)],
-            body=task.request.body,
-            multiplex=total is not None and total < _SMALL and (span is None or span >= total),
-            lane=task.job.row.uid,
-            public_only=task.reached_public,
-        )
-        self._transport.start(exchange, receiver)
-
-    @staticmethod
-    def _reached(task: RecordTask, address: str) -> None:
-        task.reached_public = task.reached_public or address_scope(address) == "public"
-
-    def _replied(self, task: RecordTask, reply: ReplyHead) -> None:
-        if task.reply is None or task.reply.status != 206 or reply.status == 206:
-            task.reply = reply
-
     def _reset(self, task: RecordTask) -> None:
         task.hasher, task.reply, task.dirty = None, None, True  # the store still names the bytes that go
-        partial, task.partial = task.partial, None
-        if partial is not None:
-            partial.close()
-        with contextlib.suppress(
-            OSError
-        ):  # the next flight tries again, and tells the machine when it cannot
-            task.partial = self._stores.partials.fresh(task.row.key)
+        self._opener.empty(task)
 
     def _note(self, task: RecordTask, name: str, detail: str) -> None:
         with contextlib.suppress(CacheError):  # a log line is not worth a download
-            self._stores.registrations.log(task.job.row.uid, self._clock.now(), name, detail)
+            self._registrations.log(task.job.row.uid, self._clock.now(), name, detail)
 
     # Ending.
 
-    def _settle_finished(self) -> None:
-        """Record all that finished since the last time in one transaction, settlements and events with it."""
-        if not self._finished:
-            return
-        finished, self._finished = self._finished, []
-        changes: list[Change] = [task.finished() for task in finished]
-        over = [
-            job for job in {task.job.row.uid: task.job for task in finished}.values() if not job.unfinished
-        ]
-        changes.extend(self._settlement(job) for job in over)
-        committed = self._stores.registrations.commit(changes)
-        for task in finished:
-            self._let_go(task)
-        for job in over:
-            job.settled = True
-            self._jobs.pop(job.row.uid, None)
-            # The handler comes first: who is told that it has settled looks for its files in the cache at once.
-            self._settled(job, committed.events.get(job.row.uid, 0))
-            self.bulletin.publish(job.row.uid, progress_of(job, self._clock.monotonic()))
+    def _settle(self, *, at_once: bool = False) -> None:
+        ended = self._settler.settle(at_once=at_once)
+        for task in ended.tasks:
+            self._opener.let_go(task)
+        for job, event_id in ended.jobs:
+            self._announce(job, event_id)
 
-    def _settlement(self, job: Job) -> Settlement:
-        result, failing = job.result
-        finish = None if failing is None else failing.finish
-        reason = FailureReason.NONE if finish is None else finish.reason
-        detail = "" if finish is None else told(finish)
-        return Settlement(job.row.uid, job.epoch, result, reason, detail, self._clock.now())
-
-    def _let_go(self, task: RecordTask) -> None:
-        if task.partial is not None:
-            task.partial.close()
-            task.partial = None
-        if self._owners.get(task.row.key) is not task:
-            return
-        del self._owners[task.row.key]
-        finish = task.finish
-        if finish is not None and (finish.result is Result.SUCCESS or finish.reason is FailureReason.ABORTED):
-            with contextlib.suppress(OSError):  # what could not be deleted is found by `cache prune`
-                self._stores.partials.remove(task.row.key)
+    def _announce(self, job: Job, event_id: int) -> None:
+        job.settled = True
+        self._jobs.pop(job.row.uid, None)
+        self._set_rate(job.row.uid, 0)
+        # The handler comes first: who is told that it has settled looks for its files in the cache at once.
+        self._settled(job, event_id)
+        self.bulletin.publish(job.row.uid, progress_of(job, self._clock.monotonic()))
 
     # The clock.
 
@@ -482,6 +392,9 @@ class Driver:
         if now < self._next_tick:
             return
         self._next_tick = now + _TICK
+        later, self._later = self._later, []
+        for again in later:
+            again()
         for task in self._set_aside:
             self._scheduler.add(task)
         self._set_aside.clear()
@@ -548,17 +461,19 @@ class Driver:
                 changes.append(StateChanged(job.row.uid, job.epoch, *shown))
         if changes:
             with contextlib.suppress(CacheError):  # shown again next second
-                self._stores.registrations.commit(changes)
+                self._registrations.commit(changes)
 
     def _look_for_wishes(self) -> None:
-        version = self._stores.registrations.data_version()
-        if version == self._store_version:
-            return
-        self._store_version = version
-        for job in list(self._jobs.values()):
-            row = self._stores.registrations.get(job.row.uid)
-            if row is not None:
-                self._obey(job.row.uid, row.wish)
+        with contextlib.suppress(CacheError):  # asked again in half a second
+            version = self._registrations.data_version()
+            if version == self._store_version:
+                return
+            rows = [self._registrations.get(uid) for uid in list(self._jobs)]
+            self._store_version = version
+            for row in rows:
+                if row is not None:
+                    self._set_rate(row.uid, row.options.limit_rate)
+                    self._obey(row.uid, row.wish)
 
     def _obey(self, uid: int, wish: Wish) -> None:
         job = self._jobs.get(uid)
@@ -578,11 +493,9 @@ class Driver:
         for uid in uids:
             job = self._jobs.pop(uid, None)
             for task in job.tasks if job is not None else ():
-                for flight in list(task.machine.flights):
-                    self._transport.stop(task.opened_as(flight))
-                task.machine.flights.clear()
+                self._flights.stop_all(task)
                 self._scheduler.remove(task)
-                self._let_go(task)
+                self._opener.let_go(task)
 
     # Closing.
 
@@ -597,7 +510,7 @@ class Driver:
                 message = self._inbox.get_nowait()
                 if isinstance(message, tuple):
                     self._account(*message)
-        self._settle_finished()
+        self._settle(at_once=True)
         entries = [
             (task.partial, task.progress())
             for task in self._tasks()
@@ -606,7 +519,7 @@ class Driver:
         self._journal.record(entries)
         self._journal.close()
         for task in self._tasks():
-            self._let_go(task)
+            self._opener.let_go(task)
 
     def _account(self, task: RecordTask, event: on.Event) -> None:
         """Take in what the last moments brought, and begin nothing new by it."""

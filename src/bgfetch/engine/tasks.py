@@ -9,18 +9,42 @@ from bgfetch.cache.hashing import FrontHasher
 from bgfetch.cache.partials import Partial
 from bgfetch.core import commands as do
 from bgfetch.core.machine import RecordMachine
-from bgfetch.core.model import ReplyHead, Request, Result, State, Verified
+from bgfetch.core.model import FailureReason, Fault, ReplyHead, Request, Result, State, Verified
 from bgfetch.core.pacing import RateMeter
 from bgfetch.core.segments import PIECE
 from bgfetch.engine.receiver import FlightReceiver
-from bgfetch.registrations.port import RecordFinished, RecordProgress, RecordRow, RegistrationRow, Wish
+from bgfetch.registrations.port import (
+    RecordFinished,
+    RecordProgress,
+    RecordRow,
+    RegistrationRow,
+    Settlement,
+    Wish,
+)
 
-__all__ = ["Job", "RecordTask", "told"]
+__all__ = ["Job", "Look", "RecordTask", "told"]
 
 
 def told(finish: do.Finish) -> str:
     """A failure as it is stored and shown: its word, by which callers tell it from others, then the sentence."""
     return f"{finish.kind}: {finish.detail}" if finish.kind else finish.detail
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a record stands at one moment.
+
+    Args:
+        reply: The head of its response, once that is there.
+        generation: Counts its beginnings: bytes of another one are void.
+        front: Bytes held from the first one on.
+        total: Length of the body, or None while unknown.
+    """
+
+    reply: ReplyHead | None
+    generation: int
+    front: int
+    total: int | None
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +96,11 @@ class RecordTask:
     def opened_as(self, flight: int) -> int:
         """The number the transport knows a flight by; flights of other records have other ones."""
         return self.number << 32 | flight
+
+    def look(self) -> Look:
+        """How it stands; any thread may ask, since what it reads is replaced and never changed."""
+        machine = self.machine
+        return Look(self.reply, machine.generation, machine.held.front, machine.total)
 
     @property
     def transferring(self) -> bool:
@@ -150,6 +179,7 @@ class Job:
         row: As it was stored when it was claimed.
         epoch: Of the claim: what an older one writes is ignored.
         wish: What was last asked of it.
+        refused: Why it could not even begin, or None.
     """
 
     row: RegistrationRow
@@ -157,17 +187,37 @@ class Job:
     meter: RateMeter
     tasks: list[RecordTask] = field(default_factory=list)
     wish: Wish = Wish.RUN
+    refused: Fault | None = None
     settled: bool = False
     stored: int = 0
     shown: tuple[State, float | None] | None = None
 
     @property
-    def result(self) -> tuple[Result, RecordTask | None]:
+    def result(self) -> tuple[Result, do.Finish | None]:
         """How it ended: the failing record of the lowest index gives the reason."""
+        if self.refused is not None:
+            fault = self.refused
+            return Result.FAILURE, do.Finish(Result.FAILURE, fault.reason, fault.detail, fault.kind)
         for task in self.tasks:
             if task.finish is not None and task.finish.result is Result.FAILURE:
-                return Result.FAILURE, task
+                return Result.FAILURE, task.finish
         return Result.SUCCESS, None
+
+    def settlement(self, now: float) -> Settlement:
+        """What the store is told when every record is over, at this instant, seconds since the epoch."""
+        result, finish = self.result
+        reason = FailureReason.NONE if finish is None else finish.reason
+        detail = "" if finish is None else told(finish)
+        return Settlement(self.row.uid, self.epoch, result, reason, detail, now)
+
+    def excess(self) -> Fault | None:
+        """That more bytes come than `download_total` promised, if they do (Background Fetch, complete a record)."""
+        promised = self.row.download_total
+        coming = sum(max(task.downloaded, task.machine.total or 0) for task in self.tasks) if promised else 0
+        if coming <= promised:
+            return None
+        detail = f"{coming} bytes come where download_total promised at most {promised}"
+        return Fault("download-total", detail, FailureReason.DOWNLOAD_TOTAL_EXCEEDED)
 
     @property
     def unfinished(self) -> list[RecordTask]:
