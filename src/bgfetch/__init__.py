@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from bgfetch.errors import QuotaExceeded as QuotaExceeded
     from bgfetch.errors import SourceError as SourceError
     from bgfetch.manager import BackgroundFetchManager as BackgroundFetchManager
-    from bgfetch.manager import BackgroundFetchRecord as BackgroundFetchRecord
-    from bgfetch.manager import BackgroundFetchRegistration as BackgroundFetchRegistration
+    from bgfetch.registration import BackgroundFetchRecord as BackgroundFetchRecord
+    from bgfetch.registration import BackgroundFetchRegistration as BackgroundFetchRegistration
     from bgfetch.response import Response as Response
 
 # Where each public name lives; it is imported when it is first used, so that `import bgfetch` costs nothing.
@@ -58,7 +58,8 @@ _HOMES = {
         "FetchError", "IntegrityError", "InvalidPartialResponse", "InvalidRequest", "InvalidState", "NetworkError",
         "NotFound", "QuotaExceeded", "SourceError",
     ),
-    "manager": ("BackgroundFetchManager", "BackgroundFetchRecord", "BackgroundFetchRegistration"),
+    "manager": ("BackgroundFetchManager",),
+    "registration": ("BackgroundFetchRecord", "BackgroundFetchRegistration"),
     "response": ("Response",),
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

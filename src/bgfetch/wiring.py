@@ -59,10 +59,27 @@ class Wiring:
 
     @cached_property
     def database(self) -> Database:
-        """The store, made if it is not there."""
+        """The store, made if it is not there; one that was lost or damaged is filled again from what is on disk."""
         from bgfetch.database import Database
 
-        return Database.open(self.root / "state" / "bgfetch.sqlite3", now=self.clock.now())
+        path = self.root / "state" / "bgfetch.sqlite3"
+        lost = self.vfs.size(path) is None and any(
+            self.vfs.names(self.root / each) for each in ("partials", "blobs")
+        )
+        database = Database.open(path, now=self.clock.now())
+        if database.was_rebuilt or lost:
+            self._rebuild(database)
+        return database
+
+    def _rebuild(self, database: Database) -> None:
+        from bgfetch.cache.entries import SqliteEntries
+        from bgfetch.cache.maintenance import Kept
+        from bgfetch.cache.rebuild import rebuild
+        from bgfetch.registrations.sqlite import SqliteRegistrations
+
+        kept = Kept(SqliteEntries(database), self.blobs, self.partials, self.links, self.vfs)
+        rebuild(kept, SqliteRegistrations(database), now=self.clock.now())
+        database.rebuilt()
 
     @cached_property
     def registrations(self) -> SqliteRegistrations:
@@ -123,12 +140,14 @@ class Wiring:
 
     def manager(self, scope: str) -> BackgroundFetchManager:
         """The standard's object of a scope."""
-        from bgfetch.manager import BackgroundFetchManager, Home
+        from bgfetch.manager import BackgroundFetchManager
+        from bgfetch.registration import Home
 
         home = Home(
             registrations=self.registrations,
             partials=self.partials,
             blobs=self.blobs,
+            links=self.links,
             runner=self.runner,
             clock=self.clock,
             vfs=self.vfs,

@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"engine", "worker", "client"}),  # what runs downloads, handlers, and the far end
     frozenset({"response"}),
     frozenset({"caches", "maintenance"}),
+    frozenset({"registration"}),
     frozenset({"manager"}),  # the standard's own objects end here
     frozenset({"wiring"}),  # the one place that picks implementations
     frozenset({"shelf"}),  # files that are here

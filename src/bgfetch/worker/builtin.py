@@ -11,10 +11,10 @@ from typing import Final
 
 from bgfetch.cache.entries import Entries, Entry
 from bgfetch.core.matching import may_be_put
-from bgfetch.core.model import ReplyHead
+from bgfetch.core.model import Headers, ReplyHead
 from bgfetch.registrations.port import EventType, OutboxEvent, RecordRow, Registrations
 
-__all__ = ["CACHE_NAME", "BuiltinWorker", "full_reply"]
+__all__ = ["CACHE_NAME", "BuiltinWorker", "full_reply", "whole_reply"]
 
 CACHE_NAME: Final = "downloads"
 
@@ -38,7 +38,10 @@ class BuiltinWorker:
 
     def deliver(self, event: OutboxEvent, now: float) -> None:
         """Handle one event, then acknowledge it."""
-        if event.type in (EventType.SUCCESS, EventType.FAIL):  # of several, what did succeed is not fetched twice
+        if event.type in (
+            EventType.SUCCESS,
+            EventType.FAIL,
+        ):  # of several, what did succeed is not fetched twice
             found = [_entry(record, now) for record in self._registrations.records(event.uid)]
             entries = [entry for entry in found if entry is not None]
             if entries:
@@ -47,16 +50,21 @@ class BuiltinWorker:
 
 
 def full_reply(record: RecordRow) -> ReplyHead:
-    """The head of the whole body: what came in parts is a 200, and its length is its own.
+    """The head of a record's whole body."""
+    head = record.reply or ReplyHead(record.request.url, 200, Headers())
+    return whole_reply(head, record.total)
+
+
+def whole_reply(head: ReplyHead, total: int | None) -> ReplyHead:
+    """The head as that of the whole body: what came in parts is a 200, and its length is its own.
 
     Source: Background Fetch, "get a response": Content-Range and Content-Length are removed.
     """
-    head = record.reply or ReplyHead(record.request.url, 200, type(record.request.headers)())
     status = 200 if head.status == 206 else head.status
     pairs = [pair for pair in head.headers.pairs if pair[0] not in ("content-range", "content-length")]
-    if record.total is not None:
-        pairs.append(("content-length", str(record.total)))
-    return ReplyHead(head.url, status, type(head.headers)(pairs))
+    if total is not None:
+        pairs.append(("content-length", str(total)))
+    return ReplyHead(head.url, status, Headers(pairs))
 
 
 def _entry(record: RecordRow, now: float) -> Entry | None:
