@@ -13,11 +13,13 @@ __all__ = [
     "AbortAsked",
     "BlobCommitted",
     "BytesStored",
+    "CheckEvent",
     "ConnectionsGranted",
     "DigestMatched",
     "DigestMismatched",
     "Event",
     "FlightEnded",
+    "FlightEvent",
     "FlightFailed",
     "FlightLagged",
     "LimitPassed",
@@ -29,6 +31,8 @@ __all__ = [
     "Started",
     "StoreFailed",
     "TimerRang",
+    "TurnEvent",
+    "WishEvent",
 ]
 
 
@@ -153,23 +157,8 @@ class StoreFailed:
     fault: Fault
 
 
-Event = (
-    Started
-    | ConnectionsGranted
-    | ReplyJudged
-    | BytesStored
-    | FlightEnded
-    | FlightFailed
-    | FlightLagged
-    | TimerRang
-    | NetworkReturned
-    | PauseAsked
-    | ResumeAsked
-    | AbortAsked
-    | LimitPassed
-    | DigestMatched
-    | DigestMismatched
-    | PiecesChecked
-    | BlobCommitted
-    | StoreFailed
-)
+TurnEvent = Started | ConnectionsGranted | TimerRang | NetworkReturned
+FlightEvent = ReplyJudged | BytesStored | FlightEnded | FlightFailed | FlightLagged
+WishEvent = PauseAsked | ResumeAsked | AbortAsked | LimitPassed
+CheckEvent = DigestMatched | DigestMismatched | PiecesChecked | BlobCommitted | StoreFailed
+Event = TurnEvent | FlightEvent | WishEvent | CheckEvent

@@ -1,4 +1,4 @@
-"""One segment under way, as the machine keeps it."""
+"""One segment under way, as the machine keeps it, and where segments are asked for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,22 @@ from bgfetch.core.ranges import Ask
 from bgfetch.core.segments import Flight
 from bgfetch.core.urls import Hop
 
-__all__ = ["Leg"]
+__all__ = ["Address", "Leg"]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a request goes.
+
+    Args:
+        url: Absolute URL.
+        headers: Header fields that may go there.
+        resolved: Whether it is the remembered end of a redirect, not the source itself.
+    """
+
+    url: str
+    headers: Headers
+    resolved: bool = False
 
 
 @dataclass(slots=True)
@@ -24,6 +39,7 @@ class Leg:
         headers: Header fields granted to this hop.
         hops: Redirects followed to get here.
         rate: Bytes a second lately, as the driver measured.
+        fresh: Whether it brought bytes that were never held before.
     """
 
     ask: Ask
@@ -33,6 +49,7 @@ class Leg:
     headers: Headers = Headers()  # noqa: RUF009 - immutable
     hops: int = 0
     rate: float = 0.0
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if self.position < 0:
@@ -43,7 +60,12 @@ class Leg:
         """What the planner looks at."""
         return Flight(self.start, self.stop, self.position, self.rate)
 
+    @property
+    def address(self) -> Address:
+        """Where it was answered."""
+        return Address(self.ask.url, self.headers, self.ask.resolved)
+
     def moved_to(self, hop: Hop) -> Leg:
-        """The same segment, asked for at the redirect's target."""
-        ask = replace(self.ask, url=hop.url, resolved=True)
+        """The same segment, as far as it is still this flight's, asked for at the redirect's target."""
+        ask = replace(self.ask, url=hop.url, resolved=True, stop=self.stop)
         return Leg(ask, self.start, self.stop, headers=hop.headers, hops=self.hops + 1)

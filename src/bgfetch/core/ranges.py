@@ -10,7 +10,7 @@ Background Fetch, "validate a partial response", with its defects mended (docs/c
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bgfetch.core.model import FailureReason, Fault, Headers, ReplyHead
 from bgfetch.core.retry import StatusClass, asked_to_wait, classify_status, fault_for_status
@@ -50,6 +50,7 @@ class Ask:
         conditional: Whether If-Range was sent.
         resolved: Whether `url` is a remembered redirect target, not the source itself.
         safe: Whether the method is GET; other replies are taken as they come.
+        source: What was asked first, before redirects, or "" for `url`: its name says what kind of file is wanted.
     """
 
     url: str
@@ -59,6 +60,12 @@ class Ask:
     conditional: bool = False
     resolved: bool = False
     safe: bool = True
+    source: str = ""
+
+    @property
+    def named(self) -> str:
+        """The URL that says what is wanted."""
+        return self.source or self.url
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +202,8 @@ def parse_content_range(values: list[str]) -> ContentRange | None:
 
 
 def is_strong(etag: str) -> bool:
-    """Whether two equal tags of this kind promise equal bytes (RFC 9110 section 8.8.1)."""
-    return len(etag) > 2 and etag.startswith('"') and etag.endswith('"')
+    """Whether two equal tags of this kind promise equal bytes (RFC 9110 section 8.8.1); one tag, not a list."""
+    return len(etag) > 2 and etag.startswith('"') and etag.find('"', 1) == len(etag) - 1
 
 
 def range_headers(ask: Ask, known: Known) -> list[tuple[str, str]]:
@@ -226,29 +233,42 @@ def check_reply(ask: Ask, reply: ReplyHead, known: Known, *, now: float) -> Verd
         One of the `Verdict` classes; a Fault inside carries the sentence for a person.
     """
     status = reply.status
+    if not ask.safe:
+        return _sent_once(ask, reply)
     if 300 <= status <= 399 and status != 304:
         return _redirect(reply)
     if status == 416 and ask.ranged:
-        return _unsatisfiable(reply, known)
+        return _unsatisfiable(ask, reply, known)
     if status == 412:
         return Restart(_fault("changed", f"{_where(ask)} is no longer the version that was begun"))
     if not 200 <= status <= 299:
         return _failed(ask, reply, now)
-    if not ask.safe:
-        return _accept_whole(reply, None)
     if status not in (200, 203, 206):
         return Refuse(fault_for_status(status, redacted(ask.url)))
     return _success(ask, reply, known)
 
 
+def _sent_once(ask: Ask, reply: ReplyHead) -> Verdict:
+    """An upload: any 2xx is its answer; only a redirect that keeps method and body is followed; no second try.
+
+    Source: Background Fetch, "complete a record"; WHATWG Fetch, HTTP-redirect fetch (301 to 303 become a GET there,
+    which is not what was asked for).
+    """
+    if 200 <= reply.status <= 299:
+        return _accept_whole(reply, None)
+    if reply.status in (307, 308):
+        return _redirect(reply)
+    return Refuse(replace(fault_for_status(reply.status, redacted(ask.url)), transient=False))
+
+
 def _success(ask: Ask, reply: ReplyHead, known: Known) -> Verdict:
+    page = refusal(b"", reply.headers.get("content-type", ""), asked=ask.named)
+    if page is not None and "html" not in known.content_type:
+        return Retry(page)
     coding = reply.headers.get("content-encoding", "").lower()
     if coding not in _ENCODINGS_NONE:
         detail = f"{_where(ask)} came encoded as {coding[:40]!r} although identity was asked; its bytes are not the file's"
         return Refuse(_fault("encoded", detail))
-    page = refusal(b"", reply.headers.get("content-type", ""), asked=ask.url)
-    if page is not None and "html" not in known.content_type:
-        return Retry(page)
     length = _content_length(reply.headers)
     if isinstance(length, Fault):
         return Retry(length)
@@ -260,7 +280,7 @@ def _success(ask: Ask, reply: ReplyHead, known: Known) -> Verdict:
 def _partial(ask: Ask, reply: ReplyHead, known: Known, length: int | None) -> Verdict:
     where = _where(ask)
     if not ask.ranged:
-        return Retry(_fault("bad-range-reply", f"{where} sent a part although the whole was asked"))
+        return Refuse(_fault("bad-range-reply", f"{where} sent a part although the whole was asked"))
     got = parse_content_range(reply.headers.get_all("content-range"))
     if got is None or got.start is None or got.stop is None:
         return Whole(_fault("bad-range-reply", f"{where} sent a part without saying which"))
@@ -288,7 +308,8 @@ def _whole(ask: Ask, reply: ReplyHead, known: Known, length: int | None) -> Verd
     if not known.version:
         return Refuse(wrong) if wrong is not None else _accept_whole(reply, length)
     changed = _changed(reply.headers, length, known)
-    if changed or (known.total is not None and length is None and not is_strong(known.etag)):
+    blind = known.total is not None and length is None and not is_strong(known.etag) and not known.by_digest
+    if changed or blind:
         why = changed or "nothing to compare"
         return Restart(_fault("changed", f"{_where(ask)} changed while it was fetched ({why})"))
     if ask.ranged and ask.conditional:
@@ -298,15 +319,24 @@ def _whole(ask: Ask, reply: ReplyHead, known: Known, length: int | None) -> Verd
     return _accept_whole(reply, known.total if length is None else length)
 
 
-def _unsatisfiable(reply: ReplyHead, known: Known) -> Verdict:
+def _unsatisfiable(ask: Ask, reply: ReplyHead, known: Known) -> Verdict:
     got = parse_content_range(reply.headers.get_all("content-range"))
     total = got.total if got is not None and got.start is None else None
     if total is not None and total == known.front == known.held and known.total in (None, total):
-        return Complete(total)
+        return _complete(ask, reply, known, total)
     detail = f"{redacted(reply.url)} has no such range any more"
     if known.held and total is not None and known.total not in (None, total):
         return Restart(_fault("changed", f"{detail}: it is {total} bytes long now, not {known.total}"))
     return Whole(_fault("bad-range-reply", detail))
+
+
+def _complete(ask: Ask, reply: ReplyHead, known: Known, total: int) -> Verdict:
+    """Nothing lies behind what is held: complete, if this reply is about the same version and that has its size."""
+    etag = reply.headers.get("etag", "")
+    if etag and known.etag and etag != known.etag and not known.by_digest:
+        return Restart(_fault("changed", f"{_where(ask)} changed while it was fetched (another ETag)"))
+    wrong = _wrong_size(ask, total, known)
+    return Complete(total) if wrong is None else Refuse(wrong)
 
 
 def _redirect(reply: ReplyHead) -> Verdict:
@@ -333,6 +363,8 @@ def _changed(headers: Headers, total: int | None, known: Known) -> str:
         return ""
     if None not in (total, known.total) and total != known.total:
         return f"{total} bytes now, {known.total} before"
+    if total is not None and total < known.held:
+        return f"{total} bytes now, and {known.held} of it are held"
     if known.by_digest:
         return ""
     if known.etag and headers.get("etag", "") != known.etag:

@@ -27,7 +27,8 @@ class Flight:
     """A segment being transferred.
 
     Args:
-        span: What it was asked to bring; `stop` is None while the length is unknown.
+        start: Where it began.
+        stop: Where it ends; None while the length is unknown.
         position: How far its bytes are stored, offset in the body.
         rate: Bytes a second lately.
     """
@@ -49,8 +50,9 @@ def plan(held: Spans, flying: Sequence[Span], *, total: int, size: int, streams:
         streams: Most spans in flight at once.
 
     Returns:
-        0 to `streams - len(flying)` spans of 1 to `size` bytes, none held or flying; each ends on a piece
-        boundary, at the end of a gap or at `total`.
+        0 to `streams - len(flying)` spans of 1 to `size` bytes, none held or flying; each begins where its piece
+        is held up to there and ends on a piece boundary, at the end of a gap or at `total`. At least one where
+        nothing flies and something is missing.
 
     Source: Background Fetch, "complete a record", range start; many spans are our extension.
     """
@@ -58,6 +60,10 @@ def plan(held: Spans, flying: Sequence[Span], *, total: int, size: int, streams:
     chosen: list[Span] = []
     for gap in held.union(flying).gaps(total):
         start = gap.start
+        if start % PIECE and not held.ends_at(
+            start
+        ):  # a flight brings this piece's beginning: one writer a piece
+            start = (start // PIECE + 1) * PIECE
         while start < gap.stop and len(chosen) < free:
             boundary = (start + size) // PIECE * PIECE
             stop = min(gap.stop, boundary)

@@ -93,6 +93,10 @@ class Spans:
         """What is missing of `[0, total)`."""
         return Spans((Span(0, total),) if total > 0 else ()).without(self.items)
 
+    def ends_at(self, offset: int) -> bool:
+        """Whether one of its spans ends there."""
+        return any(item.stop == offset for item in self.items)
+
     def covers(self, span: tuple[int, int]) -> bool:
         """Whether every byte of the span is in the set."""
         start, stop = span

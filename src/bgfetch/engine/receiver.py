@@ -15,7 +15,7 @@ from bgfetch.core import commands as do
 from bgfetch.core import events as on
 from bgfetch.core.digests import digests_from_headers, strongest
 from bgfetch.core.model import Fault, ReplyHead
-from bgfetch.core.ranges import Accept, Known, check_reply
+from bgfetch.core.ranges import Accept, Follow, Known, check_reply
 from bgfetch.core.sniff import refusal
 from bgfetch.transports.faults import disk_fault
 
@@ -81,8 +81,9 @@ class FlightReceiver:
         command = self._command
         verdict = check_reply(command.ask, reply, self._known, now=self._now())
         digest = None
-        if isinstance(verdict, Accept):
+        if isinstance(verdict, Accept | Follow):  # Hugging Face promises the digest where it redirects
             digest = strongest(digests_from_headers(reply.headers, status=reply.status))
+        if isinstance(verdict, Accept):
             self._open_writer(reply, verdict)
             self._replied(reply)
         self._post(on.ReplyJudged(command.flight, verdict, digest))
@@ -98,7 +99,9 @@ class FlightReceiver:
             accept.stop if self._stop_at is None else self._stop_at,
             stored=self._stored,
             pool=self._pool,
-            inspect=bind(refusal, content_type=reply.headers.get("content-type", ""), asked=command.ask.url),
+            inspect=bind(
+                refusal, content_type=reply.headers.get("content-type", ""), asked=command.ask.named
+            ),
             compare=command.compare,
         )
 
