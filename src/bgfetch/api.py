@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bgfetch.config import load
-from bgfetch.core.model import Progress, Result, State
+from bgfetch.core.model import Progress, Result
 from bgfetch.errors import NetworkError
-from bgfetch.getting import Getting
+from bgfetch.getting import Getting, Outcome
+from bgfetch.shelf import Shelf
 from bgfetch.sources.https import checked_request
 from bgfetch.wiring import Wiring
 
@@ -71,22 +72,38 @@ def get(
     )
     wiring = Wiring(load())
     try:
-        getting = Getting(wiring, scope)
-        found = getting.cached(request)
+        getting, shelf = Getting(wiring, scope), Shelf(wiring, scope)
+        if getting.missing([request], shelf):
+            outcome = getting.get([request], told=_without_id(progress), timeout=timeout)
+            found = shelf.fetched(_succeeded(wiring, scope, outcome).records, request)
+        else:
+            found = shelf.cached(request)
         if found is None:
-            last, registration = getting.get([request], told=progress or _ignore, timeout=timeout)
-            if last.state is not State.SETTLED:
-                msg = f"{registration.id} is not done after {timeout} s; {last.downloaded} bytes are kept"
-                raise TimeoutError(msg)
-            error = registration.error()
-            if last.result is not Result.SUCCESS and error is not None:
-                raise error
-            found = getting.cached(request)
-        if found is None:
-            raise NetworkError(f"{url.partition('?')[0]} was fetched, but its cache entry is gone again")
+            raise NetworkError(f"{url.partition('?')[0]} was fetched, but its file is gone again")
         return found.path
     finally:
         wiring.close()
+
+
+def _succeeded(wiring: Wiring, scope: str, outcome: Outcome) -> Outcome:
+    if not outcome.settled:
+        msg = f"{outcome.id} is not done yet; {outcome.last.downloaded} bytes are kept, and the next call goes on"
+        raise TimeoutError(msg)
+    if outcome.last.result is Result.SUCCESS:
+        return outcome
+    from bgfetch.registration import failure  # noqa: PLC0415 - what it imports is here once something was fetched
+
+    row = wiring.registrations.latest(scope, outcome.id)
+    error = None if row is None else failure(row)
+    raise error or NetworkError(outcome.last.failure_detail, registration_id=outcome.id)
+
+
+def _without_id(progress: Callable[[Progress], None] | None) -> Callable[[str, Progress], None]:
+    def told(_id: str, seen: Progress) -> None:
+        if progress is not None:
+            progress(seen)
+
+    return told
 
 
 @asynccontextmanager
@@ -101,7 +118,3 @@ async def connect(scope: str = "default") -> AsyncIterator[App]:
         yield App(wiring.manager(scope), wiring.caches(scope))
     finally:
         wiring.close()
-
-
-def _ignore(_progress: Progress) -> None:
-    pass

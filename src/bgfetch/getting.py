@@ -20,7 +20,7 @@ from bgfetch.wiring import Wiring
 if TYPE_CHECKING:  # the engine is imported only when something must be fetched
     import asyncio
 
-    from bgfetch.manager import BackgroundFetchRegistration
+    from bgfetch.registration import BackgroundFetchRegistration
     from bgfetch.registrations.port import RecordRow
 
 __all__ = ["Getting", "Outcome", "over_or_unknown"]
@@ -68,6 +68,9 @@ class Getting:
         """Which of these must be fetched, each once; all of them where a fetch of all has begun."""
         each = list({request_key(request): request for request in requests}.values())
         missing = [request for request in each if shelf.cached(request) is None]
+        if missing:  # a process may have ended between settling and handing its files on
+            self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
+            missing = [request for request in missing if shelf.cached(request) is None]
         if missing and len(missing) < len(each):
             live = self._wiring.registrations.active(self._scope, id or default_id(each))
             if live is not None and _same(self._wiring.registrations.records(live.uid), each):
