@@ -1,0 +1,290 @@
+"""`bgfetch cache`: a look at what is stored, and what a person does to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bgfetch.cli import options
+from bgfetch.cli.exits import Exit
+from bgfetch.cli.home import opened
+from bgfetch.cli.output import columns, give_json, give_path, ok_to, say
+from bgfetch.terminal.words import bytes_in_words, seconds_in_words
+
+if TYPE_CHECKING:
+    from bgfetch.cache.entries import Placed
+    from bgfetch.cache.maintenance import Kept, Listed
+    from bgfetch.cache.repair import Report
+    from bgfetch.wiring import Wiring
+
+__all__ = ["cache"]
+
+_LEAST_AGE = 60.0  # seconds; a body on its way into the cache is referred to by nobody yet
+
+_urls = click.argument("urls", nargs=-1, metavar="[URL]...")
+
+
+@click.group()
+def cache() -> None:
+    """Look after what is stored."""
+
+
+@cache.command("ls")
+@options.any_scope
+@options.as_json
+def list_entries(*, scope: str | None, as_json: bool) -> None:
+    """List what the caches hold."""
+    from bgfetch.cache.maintenance import listing
+    from bgfetch.core.urls import redacted
+
+    with opened() as wiring:
+        rows = listing(_kept(wiring), scope)
+        if as_json:
+            for row in rows:
+                give_json(_facts(wiring, row))
+            return
+        now = time.time()
+        cells = [
+            (
+                row.placed.cache
+                if row.placed.scope == "default"
+                else f"{row.placed.scope}/{row.placed.cache}",
+                bytes_in_words(row.placed.entry.size) if row.present else "gone",
+                row.placed.entry.verified or "-",
+                seconds_in_words(max(0.0, now - row.placed.entry.last_used)),
+                redacted(row.placed.entry.request.url),
+            )
+            for row in rows
+        ]
+    if cells:
+        click.echo(columns(["CACHE", "SIZE", "VERIFIED", "USED", "URL"], cells))
+
+
+def _facts(wiring: Wiring, row: Listed) -> dict[str, Any]:
+    from bgfetch.core.urls import redacted
+
+    entry = row.placed.entry
+    return {
+        "scope": row.placed.scope,
+        "cache": row.placed.cache,
+        "url": redacted(entry.request.url),
+        "size": entry.size,
+        "verified": entry.verified,
+        "digest": entry.digest,
+        "added_at": entry.added_at,
+        "last_used": entry.last_used,
+        "pinned": entry.pinned,
+        "path": str(wiring.blobs.path(entry.blob)) if row.present else None,
+    }
+
+
+@cache.command()
+@click.argument("url")
+@options.scope
+def path(*, url: str, scope: str) -> None:
+    """Print the path of a file that is here; exit 3 if it is not."""
+    from bgfetch.core.urls import redacted
+    from bgfetch.errors import NotFound
+    from bgfetch.shelf import Shelf
+    from bgfetch.sources.https import checked_request
+
+    request = checked_request(url)
+    with opened() as wiring:
+        file = Shelf(wiring, scope).cached(request)
+        if file is None:
+            raise NotFound(f"{redacted(request.url)} is not in the cache; `bgfetch get` fetches it")
+        give_path(file.path)
+
+
+@cache.command()
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@options.scope
+@options.yes
+@options.dry_run
+def rm(*, urls: Sequence[str], scope: str, yes: bool, dry_run: bool) -> int:
+    """Remove files from the caches; what something else still refers to stays."""
+    from bgfetch.cache.maintenance import remove
+
+    with opened() as wiring:
+        kept = _kept(wiring)
+        placed = [each for url in urls for each in _placed(kept, scope, url)]
+        size = bytes_in_words(sum(each.entry.size for each in placed))
+        if dry_run:
+            say(f"{len(placed)} entries of {size} would be removed")
+        elif ok_to(f"Remove {len(placed)} entries of {size}?", yes=yes):
+            say(f"{bytes_in_words(remove(kept, wiring.registrations, placed))} freed")
+        else:
+            return Exit.ABORTED
+    return Exit.DONE
+
+
+@cache.command()
+@click.option(
+    "--older-than",
+    metavar="TIME",
+    default="1h",
+    show_default=True,
+    callback=options.seconds,
+    help="Leave alone what was touched since, at least one minute.",
+)
+@options.yes
+@options.dry_run
+@options.as_json
+def prune(*, older_than: float, yes: bool, dry_run: bool, as_json: bool) -> int:
+    """Delete bytes that no registration and no cache refers to."""
+    from bgfetch.cache.maintenance import prune as prune_kept
+
+    with opened() as wiring:
+        kept, age = _kept(wiring), max(older_than, _LEAST_AGE)
+        would = prune_kept(kept, wiring.registrations, now=wiring.clock.now(), older_than=age, dry_run=True)
+        words = (
+            f"{bytes_in_words(would.freed)} in {len(would.blobs)} files and {len(would.partials)} partials"
+        )
+        done = would
+        if not dry_run:
+            if not ok_to(f"Delete {words}?", yes=yes):
+                return Exit.ABORTED
+            done = prune_kept(kept, wiring.registrations, now=wiring.clock.now(), older_than=age)
+    if as_json:
+        give_json({"freed": done.freed, "blobs": done.blobs, "partials": done.partials, "dry_run": dry_run})
+    else:
+        say(f"{words} would be deleted" if dry_run else f"{bytes_in_words(done.freed)} freed")
+    return Exit.DONE
+
+
+@cache.command()
+@_urls
+@options.scope
+@options.as_json
+def verify(*, urls: Sequence[str], scope: str, as_json: bool) -> int:
+    """Read files again and compare them with what was stored: those of these URLs, or all. Exit 6 if one rotted."""
+    with opened() as wiring:
+        reports = _verified(wiring, scope, urls)
+    for report in reports:
+        if as_json:
+            give_json(_told(report))
+        elif not report.sound:
+            say(f"{_name(report)}: {bytes_in_words(report.damaged.length)} of it are damaged")
+    bad = sum(not report.sound for report in reports)
+    if not as_json:
+        say(f"{len(reports)} files read, {bad} damaged{'; `bgfetch cache repair` mends them' if bad else ''}")
+    return Exit.INTEGRITY if bad else Exit.DONE
+
+
+@cache.command()
+@_urls
+@options.scope
+@options.timeout
+@options.quiet
+def repair(*, urls: Sequence[str], scope: str, timeout: float | None, quiet: bool) -> int:
+    """Verify files, and fetch again only those pieces that are damaged."""
+    with opened() as wiring:
+        damaged = [report for report in _verified(wiring, scope, urls) if not report.sound]
+        codes = [_mended(wiring, report, scope, timeout, quiet=quiet) for report in damaged]
+    bad = [code for code in codes if code]
+    say(f"{len(damaged)} files were damaged, {len(damaged) - len(bad)} are whole again")
+    return bad[0] if bad else Exit.DONE
+
+
+def _mended(wiring: Wiring, report: Report, scope: str, timeout: float | None, *, quiet: bool) -> Exit:
+    from bgfetch.cache.repair import repair as take_apart
+    from bgfetch.cache.repair import repaired
+    from bgfetch.cli.exits import exit_of
+    from bgfetch.cli.waiting import exit_of_outcome, followed
+    from bgfetch.errors import BgfetchError
+    from bgfetch.getting import Getting
+
+    kept = _kept(wiring)
+    try:
+        plan = take_apart(kept, wiring.registrations, report)
+    except BgfetchError as error:
+        say(str(error))
+        return exit_of(error)
+    getting = Getting(wiring, report.placed[0].scope if report.placed else scope)
+    outcome = followed(
+        lambda told: getting.get([plan.request], told=told, timeout=timeout), quiet=quiet, name=_name(report)
+    )
+    if outcome is None:
+        return Exit.DETACHED
+    code = exit_of_outcome(outcome)
+    if code is Exit.DONE:
+        (record,) = outcome.records
+        repaired(
+            kept,
+            plan,
+            blob=record.blob,
+            size=record.total or 0,
+            verified=record.verified,
+            digest=record.digest,
+        )
+    return code
+
+
+@cache.command()
+@click.argument("url")
+@click.argument("target", metavar="PATH")
+@options.scope
+def export(*, url: str, target: str, scope: str) -> None:
+    """Put a file of the cache where you want it: a second name, or a copy on another file system."""
+    from bgfetch.cache.maintenance import export as put
+    from bgfetch.cli.target import Target
+
+    Target(target, count=1)
+    with opened() as wiring:
+        kept = _kept(wiring)
+        put(kept, _placed(kept, scope, url)[0], Path(target))
+    give_path(Path(target))
+
+
+def _kept(wiring: Wiring) -> Kept:
+    from bgfetch.cache.maintenance import Kept
+
+    return Kept(wiring.entries, wiring.blobs, wiring.partials, wiring.links, wiring.vfs)
+
+
+def _placed(kept: Kept, scope: str, url: str) -> list[Placed]:
+    """The entries of this URL; NotFound where there is none."""
+    from bgfetch.core.matching import url_key
+    from bgfetch.core.urls import parse_http_url, redacted
+    from bgfetch.errors import NotFound
+
+    wanted = url_key(parse_http_url(url))
+    found = [each for each in kept.entries.placed(scope) if url_key(each.entry.request.url) == wanted]
+    if not found:
+        raise NotFound(
+            f"{redacted(url)} is not in a cache of the scope {scope!r}; `bgfetch cache ls` lists all"
+        )
+    return found
+
+
+def _verified(wiring: Wiring, scope: str, urls: Sequence[str]) -> list[Report]:
+    from bgfetch.cache.repair import verify as read_again
+
+    kept = _kept(wiring)
+    blobs = [each.entry.blob for url in urls for each in _placed(kept, scope, url)] if urls else None
+    return list(read_again(kept, blobs))
+
+
+def _told(report: Report) -> dict[str, Any]:
+    return {
+        "blob": report.blob,
+        "urls": _urls_of(report),
+        "size": report.size,
+        "checked": report.checked,
+        "sound": report.sound,
+        "damaged": report.damaged.length,
+    }
+
+
+def _name(report: Report) -> str:
+    return next(iter(_urls_of(report)), report.blob)
+
+
+def _urls_of(report: Report) -> list[str]:
+    from bgfetch.core.urls import redacted
+
+    return [redacted(each.entry.request.url) for each in report.placed]
