@@ -174,6 +174,7 @@ class Wiring:
         from bgfetch.engine.scheduler import Caps
         from bgfetch.transports.base import Deadlines
         from bgfetch.transports.curl import CurlTransport
+        from bgfetch.transports.limited import LimitedTransport
         from bgfetch.transports.proxies import Proxies
 
         settings = self.settings
@@ -184,9 +185,11 @@ class Wiring:
             proxies=Proxies.from_environment(os.environ),
             netrc=os.environ.get("NETRC", ""),
         )
+        limited = LimitedTransport(transport, self.clock)
+        limited.set_limit(settings.limit_rate or None)
         return Driver(
             Stores(self.registrations, self.partials, self.blobs),
-            transport,
+            limited,
             clock=self.clock,
             policy=Policy(
                 attempts=settings.attempts,
@@ -199,6 +202,7 @@ class Wiring:
                 per_record=settings.connections,
             ),
             settled=settled,
+            limits=limited,
         )
 
     def _tag(self) -> None:

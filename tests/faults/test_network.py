@@ -45,6 +45,7 @@ SAMPLE = frozenset({
 # Bodies asked for again, as a multiple of the body. Every other scenario stays within three.
 COSTLY = {
     "206-wrong-total": 5.0,  # three whole attempts before the totals are known to be lies
+    "drop-rst": 8.0,  # an RST throws away what the kernel had and nobody had read
     "node-skew": 4.0,
     "etag-rotates": 4.0,
 }

@@ -40,6 +40,11 @@ class Throttle:
             self._lanes[lane] = bucket
         self._reckon(now)
 
+    @property
+    def limits(self) -> bool:
+        """Whether anything is limited."""
+        return self._all is not None or bool(self._lanes)
+
     def came(self, flight: int, lane: int, count: int, now: float) -> bool:
         """Count bytes of an exchange; whether it must pause."""
         if self._all is not None:
@@ -101,6 +106,7 @@ class LimitedTransport:
         self._clock = clock
         self._throttle = Throttle()
         self._stopped_by_caller: set[int] = set()
+        self.limiting = False  # read for each chunk, so without the lock
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="bgfetch-limit", daemon=True)
@@ -110,13 +116,17 @@ class LimitedTransport:
         """Let all exchanges together have so many bytes a second, > 0; None for no limit."""
         with self._changed:
             self._throttle.limit_all(rate, self._clock.monotonic())
-            self._changed.notify()
+            self._limits_changed()
 
     def set_lane_limit(self, lane: int, rate: float | None) -> None:
         """The same for the exchanges of one lane, besides the limit for all."""
         with self._changed:
             self._throttle.limit_lane(lane, rate, self._clock.monotonic())
-            self._changed.notify()
+            self._limits_changed()
+
+    def _limits_changed(self) -> None:
+        self.limiting = self._throttle.limits
+        self._changed.notify()
 
     def start(self, exchange: Exchange, receiver: Receiver) -> None:
         """Begin; the receiver hears of the end in every case."""
@@ -184,7 +194,8 @@ class _Counted:
 
     def body(self, chunk: bytes) -> bool:
         wanted = self._receiver.body(chunk)
-        self._limits.came(self._exchange, len(chunk))
+        if self._limits.limiting:
+            self._limits.came(self._exchange, len(chunk))
         return wanted
 
     def ended(self) -> None:
