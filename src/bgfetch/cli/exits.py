@@ -30,12 +30,12 @@ class Exit(IntEnum):
     NOT_ALLOWED = 4
     NETWORK = 5
     INTEGRITY = 6
-    NO_ROOM = 7
+    NO_ROOM = 7  # or the disk refuses for another reason
     ABORTED = 8
     NO_DAEMON = 9
     SOME_FAILED = 10
     STILL_WAITING = 75
-    DETACHED = 130
+    DETACHED = 130  # Ctrl-C or SIGTERM; what came is kept
 
 
 _BY_ERROR: tuple[tuple[type[BgfetchError], Exit], ...] = (

@@ -5,6 +5,7 @@ Results go to stdout, everything else to stderr; a moving line is drawn on a ter
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -41,7 +42,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name."""
-        name = {"pull": "get", "list": "ls", "rm": "abort"}.get(cmd_name, cmd_name)
+        name = {"pull": "get", "list": "ls"}.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
         module = import_module(f"bgfetch.cli.{COMMANDS[name][0]}")
@@ -77,17 +78,24 @@ def run(args: list[str] | None = None) -> int:
         outcome: Any = cli.main(args=args, prog_name="bgfetch", standalone_mode=False)
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         return Exit.DETACHED
     except click.ClickException as error:
         error.show(sys.stderr)
         return Exit.USAGE
     except BgfetchError as error:
-        from bgfetch.core.names import printable
-
-        click.echo(f"bgfetch: {printable(str(error))}", err=True)
+        _say(str(error))
         return exit_of(error)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # whoever read the output has seen enough; nothing more may be written to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
+    except OSError as error:  # the disk refused; what it is about is in the error
+        _say(str(error))
+        return Exit.NO_ROOM
     return int(outcome or 0)
+
+
+def _say(text: str) -> None:
+    from bgfetch.cli.output import say
+
+    say(text)
