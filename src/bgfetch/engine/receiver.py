@@ -15,7 +15,7 @@ from bgfetch.core import commands as do
 from bgfetch.core import events as on
 from bgfetch.core.digests import digests_from_headers, strongest
 from bgfetch.core.model import Fault, ReplyHead
-from bgfetch.core.ranges import Accept, Follow, Known, check_reply
+from bgfetch.core.ranges import Accept, Follow, Known, Refuse, check_reply
 from bgfetch.core.sniff import refusal
 from bgfetch.transports.faults import disk_fault
 
@@ -85,6 +85,7 @@ class FlightReceiver:
             digest = strongest(digests_from_headers(reply.headers, status=reply.status))
         if isinstance(verdict, Accept):
             self._open_writer(reply, verdict)
+        if isinstance(verdict, Accept | Refuse):  # a 404 is shown with its status too
             self._replied(reply)
         self._post(on.ReplyJudged(command.flight, verdict, digest))
         return self._writer is not None
