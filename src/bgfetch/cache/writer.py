@@ -101,7 +101,7 @@ class PieceWriter:
         return self._fill - self._written
 
     def write(self, chunk: bytes) -> bool:
-        """Take the next bytes; False when `stop` is reached and no more are wanted. OSError from the disk."""
+        """Take the next bytes; False when some came from behind `stop` and no more are wanted. OSError from the disk."""
         size = len(chunk)
         stop = self.stop
         if stop is not None:
@@ -109,7 +109,7 @@ class PieceWriter:
             if size >= room:
                 self._gather(chunk if size == room else chunk[: max(0, room)])
                 self.flush()
-                return False
+                return size == room  # a transfer that ends here by itself leaves its connection to the next
         self._gather(chunk)
         return True
 
