@@ -177,6 +177,7 @@ class BackgroundFetchRegistration:
                 else:
                     await changed.wait()
                     changed.clear()
+                    self._raise_if_broken()
                     progress = latest[0]
                 yield progress
                 if progress.state is State.SETTLED:
@@ -184,6 +185,12 @@ class BackgroundFetchRegistration:
         finally:
             if stop is not None:
                 stop()
+
+    def _raise_if_broken(self) -> None:
+        bug = self._home.runner.bulletin.bug
+        if bug is not None:
+            msg = f"bgfetch stopped by a bug of its own ({bug!r}); every byte that came is kept, and {self.id!r} goes on when asked again"
+            raise RuntimeError(msg) from bug
 
     async def wait(self) -> Result:
         """How it settled, once it has."""

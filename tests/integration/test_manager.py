@@ -348,3 +348,24 @@ def test_a_lost_database_is_filled_again_from_the_files(tmp_path: Path) -> None:
             assert server.bytes_sent - sent < len(BODY), "nothing of the first half was used"
         finally:
             second.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_the_driver_is_told_and_hangs_nobody(
+    manager: BackgroundFetchManager, wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits gets an error that says what is kept; closing still ends."""
+    from bgfetch.engine.driver import Driver
+
+    def broken(self: Driver) -> None:
+        raise ZeroDivisionError
+
+    async def story() -> None:
+        with OriginServer(BODY, rate=1e6) as server:
+            registration = await manager.fetch("x", server.url)
+            monkeypatch.setattr(Driver, "_tick", broken)
+            with pytest.raises(RuntimeError, match="kept"):
+                await registration.wait()
+
+    asyncio.run(story())
+    wiring.close()

@@ -73,12 +73,17 @@ def _announced(job: Job) -> int:
 
 
 class Bulletin:
-    """Who listens to which registration. Listeners are called on the driver's thread and must be quick."""
+    """Who listens to which registration. Listeners are called on the driver's thread and must be quick.
+
+    Attributes:
+        bug: What the driver died of, or None while it lives.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._listeners: dict[int, list[Listener]] = {}
         self._last: dict[int, Progress] = {}
+        self.bug: BaseException | None = None
 
     def listen(self, uid: int, listener: Listener) -> Callable[[], None]:
         """Call it with each change from now on, beginning with what is known; returns how to stop that."""
@@ -104,6 +109,16 @@ class Bulletin:
             listeners = list(self._listeners.get(uid, ()))
         for listener in listeners:
             listener(progress)
+
+    def give_up(self, bug: BaseException) -> None:
+        """The driver has died of a bug and nothing more will be published: wake everybody, so that they see it."""
+        self.bug = bug
+        with self._lock:
+            waiting = [
+                (listener, self._last.get(uid)) for uid, all_ in self._listeners.items() for listener in all_
+            ]
+        for listener, last in waiting:
+            listener(last or Progress(0, 0))
 
     def last(self, uid: int) -> Progress | None:
         """What was told last, or None."""

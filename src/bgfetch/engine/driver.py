@@ -151,12 +151,24 @@ class Driver:
         self._inbox.put((task, event))
 
     def _loop(self) -> None:
-        while not self._closing:
-            self._take_all(self._wait_for())
-            self._settle()
-            self._admit()
-            self._tick()
-        self._shut_down()
+        try:
+            while not self._closing:
+                self._take_all(self._wait_for())
+                self._settle()
+                self._admit()
+                self._tick()
+            self._shut_down()
+        except BaseException as bug:
+            # Whoever waits must hear of it: a silent thread would be a download that hangs for ever.
+            self.bulletin.give_up(bug)
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """End the other threads; what they have stored stays, as after a kill."""
+        for part in (self._transport, self._keeper, self._journal):
+            with contextlib.suppress(Exception):
+                part.close()
 
     def _wait_for(self) -> float:
         if not (self._jobs or self._later or self._settler.waiting):

@@ -17,7 +17,7 @@ from bgfetch.core.urls import is_secret_header
 from bgfetch.engine.bulletin import Bulletin, Listener
 from bgfetch.engine.claims import Claims
 from bgfetch.engine.driver import Driver
-from bgfetch.engine.tasks import Job
+from bgfetch.engine.tasks import Job, Look
 from bgfetch.errors import CacheError, InvalidState
 from bgfetch.registrations.port import OutboxEvent, Registrations, Wish
 
@@ -82,6 +82,10 @@ class Runner:
     def running(self, uid: int) -> bool:
         """Whether this process works on it."""
         return uid in self._running
+
+    def look(self, uid: int, index: int) -> Look | None:
+        """How a record stands that is under way in this process, or None."""
+        return None if self._driver is None else self._driver.look(uid, index)
 
     @property
     def driver(self) -> Driver:
