@@ -145,14 +145,14 @@ class Blobs:
     def _promised(self, directory: Path) -> Placed | None:
         try:
             found = json.loads(self._vfs.read(directory / _PLACED, most=_MOST_PLACED))
-            texts = [str(found[name]) for name in ("owner", "blob", "digest")]
+            owner, blob, digest = (str(found[name]) for name in ("owner", "blob", "digest"))
             verified = Verified(found["verified"])
-            self.path(texts[1])
+            self.path(blob)
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
             return None
         if found.get("version") != 1 or type(found.get("size")) is not int:
             return None
-        return Placed(*texts, size=found["size"], verified=verified)
+        return Placed(owner, blob, digest, found["size"], verified)
 
     def _promise(self, name: str, each: Finished) -> None:
         facts = each.facts

@@ -245,6 +245,9 @@ class Partial:
         """
         if self.facts() is None:
             self._empty()
+        whole = len(self.slots()) * SLOT_BYTES
+        if self._vfs.size(self.pieces_path) != whole:  # half a slot would become one when the next is written
+            self._vfs.truncate(self._table, whole)
         size = self._vfs.size(self.data_path) or 0
         for index, slot in enumerate(self.slots()):
             if slot.length and index * PIECE + slot.length > size:
@@ -253,9 +256,11 @@ class Partial:
         for index in unproven(self.slots()):
             slot = self.slot(index)
             self._put_slot(index, slot if self._proved(index, slot, buffer) else _NOTHING)
-        if not self.held:
+        held = self.held
+        if not held and self._vfs.size(self.facts_path) is not None:
             self._vfs.unlink(self.facts_path)  # whatever comes next may be of another version
-        return self.held
+            self._vfs.sync_directory(self.path)
+        return held
 
     def _proved(self, index: int, slot: Slot, buffer: memoryview) -> bool:
         try:
@@ -284,9 +289,15 @@ class Partial:
     # What the bytes are.
 
     def save_facts(self, facts: PartialFacts) -> None:
-        """Replace `facts.json`; the next `datasync` makes it durable, and tries again when it fails here."""
+        """Replace `facts.json`; the next `datasync` makes it durable, and tries again when it fails here.
+
+        Those that are durable already are replaced by bytes that are: an empty file in their place would cost all.
+        """
         self._facts, self._names_synced = facts, False
-        self._vfs.replace(self.facts_path, encode(facts), durable=False)
+        if self._vfs.size(self.facts_path) is None:
+            self._vfs.replace(self.facts_path, encode(facts), durable=False)
+        else:
+            self._vfs.put(self.facts_path, encode(facts))
         self._facts = None
 
     def facts(self) -> PartialFacts | None:
