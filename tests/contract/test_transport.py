@@ -333,3 +333,29 @@ def test_a_head_without_end_is_cut(name: str) -> None:
         transport.close()
     assert told.fault is not None
     assert (told.fault.kind, told.fault.transient) == ("header-bomb", False)
+
+
+@pytest.mark.parametrize("short_by", [0, 1000])
+def test_a_connection_is_used_again(short_by: int) -> None:
+    """Who wants no more than came, or little less, does not cost the connection; the rest is not delivered."""
+    with OriginServer(BODY) as origin:
+        transport = curl()
+        for number in range(3):
+            told = Told(take=len(BODY) - short_by)
+            transport.start(Exchange(number, origin.url), told)
+            assert told.over.wait(SOON)
+            assert told.calls == ["head", "body", "ended"]
+            assert len(told.got) >= len(BODY) - short_by
+        transport.close()
+        assert origin.connections == 1
+
+
+def test_what_nobody_wants_may_break() -> None:
+    """A short rest that nobody waits for neither fails nor delays the exchange beyond its deadline."""
+    with OriginServer({"/quiet": b"x" * 1000}, serve) as origin:
+        transport = curl(SHORT)
+        told = Told(want_body=False)
+        transport.start(Exchange(1, origin.url), told)
+        assert told.over.wait(SOON)
+        transport.close()
+    assert told.calls == ["head", "ended"]

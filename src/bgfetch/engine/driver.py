@@ -385,9 +385,10 @@ class Driver:
     def _settle(self, *, at_once: bool = False) -> None:
         ended = self._settler.settle(at_once=at_once)
         for task in ended.tasks:
-            self._opener.let_go(task)
+            self._opener.let_go(task, keep=task.job.row.uid in ended.lost)
         for job, event_id in ended.jobs:
             self._announce(job, event_id)
+        self._drop(ended.lost)
 
     def _announce(self, job: Job, event_id: int) -> None:
         job.settled = True
@@ -507,7 +508,7 @@ class Driver:
             for task in job.tasks if job is not None else ():
                 self._flights.stop_all(task)
                 self._scheduler.remove(task)
-                self._opener.let_go(task)
+                self._opener.let_go(task, keep=True)
 
     # Closing.
 

@@ -89,15 +89,20 @@ class Opener:
         with contextlib.suppress(OSError):  # `opened` tries again, and the machine is told when that fails
             task.partial = self._partials.fresh(task.row.key)
 
-    def let_go(self, task: RecordTask) -> None:
-        """Close the partial, for whoever is next to own it; the bytes stay unless nobody needs them any more."""
+    def let_go(self, task: RecordTask, *, keep: bool = False) -> None:
+        """Close the partial, for whoever is next to own it; its bytes stay unless nobody needs them any more.
+
+        Args:
+            task: The record.
+            keep: Whether they stay in any case: another process owns them now.
+        """
         if task.partial is not None:
             task.partial.close()
             task.partial = None
         if self._owners.get(task.row.key) is not task:
             return
         del self._owners[task.row.key]
-        finish = task.finish
+        finish = None if keep else task.finish
         if finish is not None and (finish.result is Result.SUCCESS or finish.reason is FailureReason.ABORTED):
             with contextlib.suppress(OSError):  # what could not be deleted is found by `cache prune`
                 self._partials.remove(task.row.key)

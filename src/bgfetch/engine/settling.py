@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bgfetch.clock import Clock
@@ -15,10 +16,11 @@ _AGAIN = 1.0  # s
 
 
 class Ended(NamedTuple):
-    """What the store has taken: records, and registrations each with its outbox event."""
+    """What is over for us: records, registrations each with its outbox event, and those that somebody else runs now."""
 
-    tasks: list[RecordTask]
-    jobs: list[tuple[Job, int]]
+    tasks: Sequence[RecordTask] = ()
+    jobs: Sequence[tuple[Job, int]] = ()
+    lost: frozenset[int] = frozenset()
 
 
 class Settler:
@@ -58,7 +60,7 @@ class Settler:
         """
         monotonic = self._clock.monotonic()
         if not self._jobs or (monotonic < self._not_before and not at_once):
-            return Ended([], [])
+            return Ended()
         over = [job for job in self._jobs.values() if not job.unfinished]
         changes: list[Change] = [task.finished() for task in self._tasks]
         changes.extend(job.settlement(self._clock.now()) for job in over)
@@ -66,7 +68,8 @@ class Settler:
             committed = self._registrations.commit(changes)
         except CacheError:  # a full or locked disk: nobody is told before it is written
             self._not_before = monotonic + _AGAIN
-            return Ended([], [])
-        ended = Ended(self._tasks, [(job, committed.events.get(job.row.uid, 0)) for job in over])
+            return Ended()
+        settled = [(job, committed.events[job.row.uid]) for job in over if job.row.uid in committed.events]
+        ended = Ended(self._tasks, settled, committed.stale - committed.events.keys())
         self._tasks, self._jobs = [], {}
         return ended

@@ -30,7 +30,6 @@ _HEAD_LINES = 100
 _HEAD_BYTES = 64 << 10
 _DRAIN = 64 << 10  # a short unwanted body is read to its end, so that its connection can be used again
 _TICK = 1.0
-_WRITE_ERROR = 23
 _SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name
 _STOPPED = Fault("stopped", "stopped on request", transient=True)
 
@@ -59,8 +58,7 @@ class _Transfer:
         self._lines: list[bytes] = []
         self._line_count = 0
         self._byte_count = 0
-        self._drained = 0
-        self._wanted = True
+        self._left: int | None = None  # bytes of the body still to come, where the head says so
 
     def on_header(self, line: bytes) -> int | None:
         if self.head_done:  # a trailer
@@ -85,27 +83,29 @@ class _Transfer:
         self.heard = self.window_from = time.monotonic()
         pairs = (line.decode("latin-1").partition(":")[::2] for line in lines[1:] if b":" in line)
         reply = ReplyHead(self.exchange.url, status, Headers(pairs))
+        self._left = _length(reply)
+        wanted = False
         with self._disk_errors():
-            self._wanted = self.receiver.head(reply)
-        if self.fault is not None or not (self._wanted or _is_short(reply)):
-            self.finished = self.fault is None
-            return -1
-        return None
+            wanted = self.receiver.head(reply)
+        return None if wanted else self._decline(abort=-1)
+
+    def _decline(self, *, abort: int) -> int | None:
+        """Nothing more is wanted: read a short rest, so that the connection can be used again, or cut a long one."""
+        self.finished = self.fault is None
+        short = self._left is not None and self._left <= _DRAIN
+        return None if self.finished and short else abort
 
     def on_body(self, chunk: bytes) -> int | None:
         self.heard = time.monotonic()
         self.window_bytes += len(chunk)
-        if not self._wanted:
-            self._drained += len(chunk)
-            self.finished = self._drained > _DRAIN
-            return 0 if self.finished else None
+        if self._left is not None:
+            self._left -= len(chunk)
+        if self.finished:
+            return None
         more = False
         with self._disk_errors():
             more = self.receiver.body(chunk)
-        if more:
-            return None
-        self.finished = self.fault is None
-        return 0
+        return None if more else self._decline(abort=0)
 
     def on_upload(self, _total: int, _got: int, _upload_total: int, sent: int) -> int:
         self.receiver.sent(sent)
@@ -167,7 +167,7 @@ class _Transfer:
         """Tell the receiver how it ended."""
         if self.fault is not None:
             self.receiver.failed(self.fault)
-        elif code == 0 or (self.finished and code in (_WRITE_ERROR, 42)):
+        elif code == 0 or self.finished:
             if self.head_done:
                 self.receiver.ended()
             else:
@@ -400,7 +400,8 @@ class CurlTransport:
         self._multi.remove_handle(handle)
         handle.reset()
         self._spare.append(handle)
-        transfer.fault = transfer.fault or fault
+        if not transfer.finished:  # of a rest that nobody wants it does not matter how it ends
+            transfer.fault = transfer.fault or fault
         transfer.over(code)
 
     def _set_paused(self, flight: int, *, paused: bool) -> None:
@@ -440,9 +441,12 @@ def _status(line: bytes) -> int:
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() and len(parts[1]) == 3 else 0
 
 
-def _is_short(reply: ReplyHead) -> bool:
-    length = reply.headers.get("content-length", "")
-    return length.isascii() and length.isdigit() and int(length) <= _DRAIN
+def _length(reply: ReplyHead) -> int | None:
+    """What Content-Length says, or None where it does not count."""
+    text = reply.headers.get("content-length", "")
+    if "transfer-encoding" in reply.headers or not (text.isascii() and text.isdigit() and len(text) < 20):
+        return None
+    return int(text)
 
 
 def _field_lines(exchange: Exchange) -> list[str]:
