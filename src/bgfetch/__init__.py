@@ -64,7 +64,42 @@ _HOMES = {
 }  # fmt: skip
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - derived, so that it cannot disagree with the table
+__all__ = [
+    "Aborted",
+    "AccessDenied",
+    "App",
+    "BackgroundFetchManager",
+    "BackgroundFetchRecord",
+    "BackgroundFetchRegistration",
+    "BadStatus",
+    "BgfetchError",
+    "Cache",
+    "CacheError",
+    "CacheStorage",
+    "DownloadTotalExceeded",
+    "DuplicateId",
+    "FailureReason",
+    "FetchError",
+    "Headers",
+    "Icon",
+    "IntegrityError",
+    "InvalidPartialResponse",
+    "InvalidRequest",
+    "InvalidState",
+    "NetworkError",
+    "NotFound",
+    "Progress",
+    "QueryOptions",
+    "QuotaExceeded",
+    "Request",
+    "Response",
+    "Result",
+    "SourceError",
+    "State",
+    "Verified",
+    "connect",
+    "get",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -9,7 +9,42 @@ import pytest
 
 # Public modules and what each gives to the world, sorted. Everything else may change without notice.
 PUBLIC: dict[str, list[str]] = {
-    "bgfetch": [],
+    "bgfetch": [
+        "Aborted",
+        "AccessDenied",
+        "App",
+        "BackgroundFetchManager",
+        "BackgroundFetchRecord",
+        "BackgroundFetchRegistration",
+        "BadStatus",
+        "BgfetchError",
+        "Cache",
+        "CacheError",
+        "CacheStorage",
+        "DownloadTotalExceeded",
+        "DuplicateId",
+        "FailureReason",
+        "FetchError",
+        "Headers",
+        "Icon",
+        "IntegrityError",
+        "InvalidPartialResponse",
+        "InvalidRequest",
+        "InvalidState",
+        "NetworkError",
+        "NotFound",
+        "Progress",
+        "QueryOptions",
+        "QuotaExceeded",
+        "Request",
+        "Response",
+        "Result",
+        "SourceError",
+        "State",
+        "Verified",
+        "connect",
+        "get",
+    ],
     "bgfetch.testing": [
         "Content",
         "Exchange",
@@ -50,3 +85,10 @@ def test_names_lead_somewhere_documented(module: str) -> None:
         assert name in dir(home)
         if inspect.isclass(thing) or inspect.isroutine(thing):
             assert (thing.__doc__ or "").strip(), name
+
+
+def test_the_lazy_table_gives_exactly_the_public_names() -> None:
+    """A name that is announced can be imported, and none is importable that is not announced."""
+    import bgfetch
+
+    assert sorted(name for names in bgfetch._HOMES.values() for name in names) == bgfetch.__all__

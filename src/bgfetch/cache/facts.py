@@ -103,4 +103,4 @@ def _pairs(value: object) -> Pairs | None:
         return None
     pairs = tuple(tuple(pair) for pair in value if isinstance(pair, list))
     good = all(len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in pairs)
-    return pairs if good and len(pairs) == len(value) else None  # type: ignore[return-value] # lengths are checked
+    return pairs if good and len(pairs) == len(value) else None

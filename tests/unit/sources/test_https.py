@@ -56,5 +56,5 @@ def test_a_secret_is_not_repeated() -> None:
         {"url": URL, "headers": [("Authorization", "hunter2\n")]},
     ):
         with pytest.raises(InvalidRequest) as refused:
-            checked_request(**arguments)  # type: ignore[arg-type] # as above
+            checked_request(**arguments)
         assert "hunter2" not in str(refused.value)
