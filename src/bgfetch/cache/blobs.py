@@ -165,6 +165,7 @@ class Blobs:
             "verified": facts.verified,
         }
         self._vfs.replace(each.partial.path / _PLACED, json.dumps(placed).encode())
+        each.partial.sync_names()
 
     @staticmethod
     def _name(each: Finished) -> str:

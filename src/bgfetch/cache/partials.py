@@ -149,7 +149,7 @@ class Partial:
     def datasync(self) -> None:
         """Return when all that was stored before the call would survive a power cut. OSError: nothing is promised."""
         with self._syncing:
-            self._sync_names()
+            self.sync_names()
             self._sync_bytes(self._vfs.datasync)
             self._vfs.datasync(self._table)
 
@@ -176,7 +176,8 @@ class Partial:
         self._vfs.truncate(self._data, total)
         self._sync_bytes(self._vfs.sync)
 
-    def _sync_names(self) -> None:
+    def sync_names(self) -> None:
+        """Return when the directory would survive a power cut with its facts; instantly but the first time."""
         if self._facts is not None:
             self.save_facts(self._facts)
         if self._names_synced:
