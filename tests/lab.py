@@ -30,7 +30,7 @@ from bgfetch.registrations.port import (
     RegistrationRow,
 )
 from bgfetch.registrations.sqlite import SqliteRegistrations
-from bgfetch.transports.base import Deadlines, Transport
+from bgfetch.transports.base import Deadlines, Limits, Transport
 from bgfetch.transports.curl import CurlTransport, Trust
 from bgfetch.vfs import Vfs
 
@@ -77,6 +77,7 @@ class Lab:
         transport: Instead of libcurl with these deadlines.
         trust: Certificates to believe.
         vfs: Instead of the real file system, for partials and blobs.
+        limits: Where rates are set.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Lab:
         transport: Transport | None = None,
         trust: Trust | None = None,
         vfs: Vfs | None = None,
+        limits: Limits | None = None,
     ) -> None:
         vfs = vfs or Vfs()
         clock = SystemClock()
@@ -108,6 +110,7 @@ class Lab:
             policy=policy,
             caps=caps or Caps(),
             settled=self._on_settled,
+            limits=limits,
         )
 
     def __enter__(self) -> Self:

@@ -13,7 +13,7 @@ from tests.lab import Lab, asking
 from bgfetch.core.model import FailureReason, Fault, Headers, Progress, ReplyHead, Request, Result, State
 from bgfetch.engine.tasks import RecordTask
 from bgfetch.errors import CacheError
-from bgfetch.registrations.port import EventType, Wish
+from bgfetch.registrations.port import EventType, RegistrationOptions, Wish
 from bgfetch.testing import SCENARIOS, Exchange, FaultServer, Fuse, OriginServer, text_reply
 from bgfetch.testing.memory import Canned, MemoryTransport
 from bgfetch.transports.base import Exchange as Sent
@@ -222,6 +222,38 @@ def test_uploaded_is_counted(tmp_path: Path) -> None:
         ended = lab.fetch(Request(server.url, "POST", body=bytes(300_000)))
     assert ended.body == b"thanks"
     assert ended.records[0].uploaded == 300_000
+
+
+class Rates:
+    """Keeps what limits are set, and says when one is."""
+
+    def __init__(self) -> None:
+        self.set: list[tuple[int, float | None]] = []
+        self.changed = threading.Event()
+
+    def set_limit(self, rate: float | None) -> None:
+        """For all: not the engine's to set."""
+        raise AssertionError(rate)
+
+    def set_lane_limit(self, lane: int, rate: float | None) -> None:
+        """Keep it."""
+        if (lane, rate) not in self.set[-1:]:
+            self.set.append((lane, rate))
+        if len(self.set) == 2:
+            self.changed.set()
+
+
+def test_a_registrations_rate_is_set_and_changed_live(tmp_path: Path) -> None:
+    """Its limit holds from the beginning, follows what the store says, and goes with it."""
+    halt, rates = Halt(1 << 20), Rates()
+    with OriginServer(BODY, halt) as server, Lab(tmp_path, limits=rates) as lab:
+        uid = lab.begin(asking(server.url), options=RegistrationOptions(limit_rate=1000))
+        assert halt.reached.wait(SOON)
+        lab.store.amend(uid, options=RegistrationOptions(limit_rate=5000))
+        assert rates.changed.wait(SOON)
+        halt.go_on()
+        lab.wait()
+    assert rates.set == [(uid, 1000.0), (uid, 5000.0), (uid, None)]
 
 
 # When what the engine stands on fails.
