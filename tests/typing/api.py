@@ -9,10 +9,12 @@ import bgfetch
 
 
 def blocking() -> None:
+    """The one-liner gives a path."""
     assert_type(bgfetch.get("https://host/model.bin", sha256="0" * 64), Path)
 
 
 async def the_standard() -> None:
+    """The standard's objects give the standard's types."""
     async with bgfetch.connect(scope="my-app") as app:
         registration = await app.background_fetch.fetch(
             "gemma-2b", ["https://host/a", bgfetch.Request("https://host/b")], icons=[bgfetch.Icon("i.png")]
