@@ -132,7 +132,7 @@ def _tell(
 def _in_a_loop() -> bool:
     """Whether an event loop runs in this thread, as in a notebook; where asyncio was never imported none does."""
     asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    return asyncio is not None and asyncio._get_running_loop() is not None  # noqa: SLF001 - documented
 
 
 def _beside_the_loop(job: Callable[[Callable[[Getting], None]], Path]) -> Path:
