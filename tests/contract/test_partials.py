@@ -278,6 +278,35 @@ def test_another_version_starts_from_nothing(partials: Partials) -> None:
     assert fresh.data_path.stat().st_size == 0
 
 
+@pytest.mark.parametrize("synced", [False, True])
+def test_no_power_cut_brings_two_versions_together(tmp_path: Path, *, synced: bool) -> None:
+    """The bytes of one version are never found beside the facts of another, whichever names survive."""
+    live = tmp_path / "live"
+    live.mkdir()
+    disk = ForgetfulVfs(live)
+    partials = Partials(live / "partials", disk)
+    old = partials.open(KEY)
+    old.save_facts(FACTS)
+    put(old, 0, 5000)
+    old.datasync()
+    new = partials.fresh(KEY)
+    new.save_facts(PartialFacts("https://host/model.bin", etag='"2"'))
+    other = bytes(byte ^ 255 for byte in BODY[:7000])
+    put(new, 0, 7000, other)
+    if synced:
+        new.datasync()
+    for seed in range(200):
+        state = tmp_path / str(seed)
+        disk.crash(state, fates(seed))
+        left = Partials(state / "partials", Vfs()).open(KEY)
+        held, facts = left.recover(), left.facts()
+        assert held == Spans.of([(0, 7000)]) or not synced
+        if held:
+            assert facts is not None
+            assert content(left, held.front) == (other if facts.etag == '"2"' else BODY)[: held.front]
+        left.close()
+
+
 def test_impossible_keys(partials: Partials) -> None:
     """A key is 64 hex digits and nothing that leads elsewhere."""
     for key in ("", "../" * 21 + "a", "A" * 64, "a" * 63, "a" * 65):
