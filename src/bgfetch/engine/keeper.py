@@ -45,7 +45,9 @@ class Keeper:
         self._thread.start()
 
     def follow(self, task: RecordTask) -> None:
-        """Hash what is new at the front, unless that is being done."""
+        """Hash what is new at the front, unless that is being done, or what is held is doubted and may change yet."""
+        if task.machine.held.front == task.machine.total:
+            return
         hasher, partial = self._hasher(task), task.partial
         if hasher.busy or partial is None or task.machine.held.front - hasher.position < (1 << 20):
             return
@@ -63,7 +65,7 @@ class Keeper:
             release()
 
     def _hasher(self, task: RecordTask) -> FrontHasher:
-        if task.hasher is None:
+        if task.hasher is None or not task.hasher.current:
             assert task.partial is not None and task.machine.digest is not None  # noqa: S101, PT018 - only then
             task.hasher = FrontHasher(task.partial, {"sha256", task.machine.digest.algorithm})
         return task.hasher
@@ -72,19 +74,22 @@ class Keeper:
         """Compare the whole body with its digest; posts what came out."""
         if task.partial is not None:
             task.partial.acquire()
-            self._pool.submit(self._verify, task, total, self._hasher(task), task.partial.close)
+            # From here on no transfer that has not noticed yet that it is over can change what is hashed.
+            task.partial.freeze()
+            self._pool.submit(self._verify, task, total, self._hasher(task), task.partial)
 
-    def _verify(self, task: RecordTask, total: int, hasher: FrontHasher, release: Callable[[], None]) -> None:
+    def _verify(self, task: RecordTask, total: int, hasher: FrontHasher, partial: Partial) -> None:
         digest = task.machine.digest
         assert digest is not None  # noqa: S101 - Verify is commanded only with one
         try:
             hasher.advance(lambda: total)
         except OSError as error:
             task.hasher = None
+            partial.thaw()
             self._post(task, on.StoreFailed(disk_fault(error)))
             return
         finally:
-            release()
+            partial.close()
         values = hasher.values()
         task.digest = f"sha256:{values['sha256'].hex()}"
         if values[digest.algorithm] == digest.value:
@@ -100,12 +105,14 @@ class Keeper:
             self._pool.submit(self._check_pieces, task, task.partial)
 
     def _check_pieces(self, task: RecordTask, partial: Partial) -> None:
+        event: on.Event
         try:
-            self._post(task, on.PiecesChecked(partial.damaged()))
+            event = on.PiecesChecked(partial.damaged())
         except OSError as error:
-            self._post(task, on.StoreFailed(disk_fault(error)))
-        finally:
-            partial.close()
+            event = on.StoreFailed(disk_fault(error))
+        partial.thaw()  # before anybody hears of it and sends for other bytes
+        partial.close()
+        self._post(task, event)
 
     def commit(self, task: RecordTask, total: int) -> None:
         """Give the body its final name; posts that it is durable."""
@@ -133,6 +140,7 @@ class Keeper:
     def _commit_all(self, due: list[tuple[RecordTask, Finished]]) -> None:
         for (task, finished), name in zip(due, self._adopted(due), strict=True):
             if isinstance(name, OSError):
+                task.hasher = None  # what is fetched again is hashed again
                 self._post(task, _not_stored(finished, name))
             else:
                 task.blob = name
