@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from bgfetch.cache.facts import PartialFacts
+from bgfetch.cache.hashing import FrontHasher
 from bgfetch.cache.partials import Partial, Partials
 from bgfetch.cache.writer import BufferPool, PieceWriter
 from bgfetch.core.pieces import Slot, decode_slots
@@ -458,3 +459,19 @@ class Replay(RuleBasedStateMachine):
 
 TestReplay = Replay.TestCase
 TestReplay.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+
+
+def test_what_is_frozen_takes_no_bytes_until_it_thaws(tmp_path: Path) -> None:
+    """Bytes that are being verified are the bytes that will be sealed: a late transfer changes nothing."""
+    partial = Partials(tmp_path, Vfs()).open("a" * 64)
+    good, other = b"a" * 10, b"b" * 10
+    assert partial.grow(0, 0, good, Slot(10, google_crc32c.extend(0, good)))
+    partial.freeze()
+    assert not partial.mend(0, other, Slot(10, google_crc32c.extend(0, other)))
+    assert not partial.grow(1, 0, other, Slot(10, google_crc32c.extend(0, other)))
+    hasher = FrontHasher(partial, {"sha256"})
+    partial.thaw()
+    assert hasher.current
+    assert partial.mend(0, other, Slot(10, google_crc32c.extend(0, other)))
+    assert not hasher.current, "what was hashed before a piece was replaced must not count"
+    partial.close()

@@ -29,8 +29,14 @@ class FrontHasher:
         self._partial = partial
         self._hashers = {name: new_hasher(name) for name in algorithms}
         self._lock = threading.Lock()
+        self._mends = partial.mends
         self.position = 0
         self.busy = False
+
+    @property
+    def current(self) -> bool:
+        """Whether no byte that may have been read has been replaced since."""
+        return self._mends == self._partial.mends
 
     def advance(self, front: Callable[[], int]) -> None:
         """Hash up to the front, which may move meanwhile; one caller at a time. OSError from the disk."""

@@ -117,6 +117,6 @@ class Links:
 
 def _same_file(one: Path, other: Path) -> bool:
     try:
-        return os.path.samestat(os.stat(one), os.lstat(other))
+        return os.path.samestat(one.stat(), other.lstat())
     except OSError:
         return False

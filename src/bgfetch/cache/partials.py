@@ -48,6 +48,7 @@ class Partial:
         self._syncing = threading.Lock()  # one sync at a time, so that each hears of its own failure
         self._users = 1
         self._sealed = False
+        self._mends = 0
         self._unsynced: dict[int, Slot] = {}
         self._suspect: set[int] = set()
         self._facts: PartialFacts | None = None  # those that could not be saved yet
@@ -127,14 +128,18 @@ class Partial:
         with self._writing:
             if self._sealed:
                 return False
-            self._put_slot(index, _NOTHING)
-            self._vfs.pwrite(self._data, data, index * PIECE)
-            self._put_slot(index, slot)
+            try:
+                self._put_slot(index, _NOTHING)
+                self._vfs.pwrite(self._data, data, index * PIECE)
+                self._put_slot(index, slot)
+            finally:
+                self._mends += 1  # afterwards, so that whoever began to read in between is told too
             return True
 
     def forget(self, spans: Iterable[Span]) -> None:
         """Hold none of these pieces any longer. Never fails: a claim that stays on disk is found wrong once more."""
         with self._writing:
+            self._mends += 1
             for index in self._indices(spans):
                 self._note_slot(index, _NOTHING)
                 with contextlib.suppress(OSError):
@@ -153,19 +158,33 @@ class Partial:
             self._sync_bytes(self._vfs.datasync)
             self._vfs.datasync(self._table)
 
+    @property
+    def mends(self) -> int:
+        """How often bytes that were held have been replaced or given up: what was read before may be another thing."""
+        return self._mends
+
+    def freeze(self) -> None:
+        """Take no more bytes: what is verified from here on is what will be sealed, whoever still transfers."""
+        with self._writing:
+            self._sealed = True
+
+    def thaw(self) -> None:
+        """Take bytes again: the whole was not what it should be."""
+        with self._writing:
+            self._sealed = False
+
     def seal(self, total: int) -> None:
         """Make the body exactly `total` bytes long and durable; nothing can be written any more.
 
         Raises:
             OSError: Not durable yet; or EIO when the disk lost bytes since they were stored.
         """
-        with self._writing:
-            self._sealed = True
+        self.freeze()
         try:
             with self._syncing:
                 self._make_whole(total)
         except BaseException:
-            self._sealed = False
+            self.thaw()
             raise
 
     def _make_whole(self, total: int) -> None:
