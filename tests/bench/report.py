@@ -49,7 +49,9 @@ and, for the row with a lossy line, root and `/dev/net/tun`. The figures are kep
 * CPU time is user and system time of the client with its children; the server's is not in it.
 * The candidates of a row run by turns, {reps} times, another one first each time. Medians are compared; no run is
   left out. Each output is compared with its source byte by byte, outside the measured time.
-* Every run has an empty folder, bgfetch a new home, and begins after `sync`.
+* Every run has an empty folder, bgfetch a new home, and begins after `sync` and after a file was written and deleted, so
+  that all of them find memory that was in use a moment ago: what a virtual machine gave back to its host is up to
+  eight times as slow to touch.
 * *Noise* is how many cores something else kept busy meanwhile (median). Where it is not near 0, others worked on the
   machine too: read the ratios as preliminary.
 * aria2c gets 16 connections, splits down to 1 MiB and `--file-allocation=falloc`. huggingface_hub downloads without Xet

@@ -166,6 +166,7 @@ def memory(lab: Lab, _reps: int) -> Row:
 def cached(lab: Lab, _reps: int) -> Row:
     """A file that is here already."""
     row = Row("cached", f"`get` of a cached file of 64 MiB, {_LIST_RUNS} runs")
+    lab.warm = 0
     name = lab.part(min(lab.size, 64 * MIB))
     url = f"{lab.nginx.plain}/{name}"
     home = lab.folder / "cached-home"
@@ -197,6 +198,7 @@ def listing(lab: Lab, _reps: int) -> Row:
     count = 10_000
     row = Row("ls", f"`ls` with {count} registrations, {_LIST_RUNS} runs, from process start")
     row.goals.append(Goal(0.100, statistic="p95"))
+    lab.warm = 0
     home = lab.folder / "listing-home"
     env = clean_environment()
     fill = [sys.executable, "-c", _FILL, str(home), str(count)]
