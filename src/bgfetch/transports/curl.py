@@ -102,10 +102,12 @@ class _Transfer:
             self._left -= len(chunk)
         if self.finished:
             return None
-        more = False
-        with self._disk_errors():
-            more = self.receiver.body(chunk)
-        return None if more else self._decline(abort=0)
+        try:  # not `_disk_errors`: this runs 65,000 times a GiB
+            if self.receiver.body(chunk):
+                return None
+        except OSError as error:
+            self.fault = disk_fault(error)
+        return self._decline(abort=0)
 
     def on_upload(self, _total: int, _got: int, _upload_total: int, sent: int) -> int:
         self.receiver.sent(sent)
