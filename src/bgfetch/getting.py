@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from bgfetch.core.identity import default_id, request_key
-from bgfetch.core.model import Progress, Request, State
+from bgfetch.core.model import FailureReason, Progress, Request, State
 from bgfetch.errors import DuplicateId, InvalidRequest, InvalidState, NotFound
 from bgfetch.shelf import Shelf
 from bgfetch.wiring import Wiring
@@ -138,7 +138,18 @@ class Getting:
                 await registration.abort()
             return await asyncio.gather(*(self._wait(each, None, _ignore, timeout) for each in found))
 
-        return self._run(job)
+        outcomes = self._run(job)
+        self._drop_partials([each for outcome in outcomes if outcome.settled for each in outcome.records])
+        return outcomes
+
+    def _drop_partials(self, records: Sequence[RecordRow]) -> None:
+        """Delete what aborted records held, also where whoever settled them had not opened it yet."""
+        registrations = self._wiring.registrations
+        active = registrations.listing(active=True)
+        wanted = {record.key for row in active for record in registrations.records(row.uid)}
+        for record in records:
+            if record.failure_reason is FailureReason.ABORTED and record.key not in wanted:
+                self._wiring.partials.remove(record.key)
 
     def stop(self) -> None:
         """End the waiting, from another thread; who waits gets CancelledError, and every byte is kept."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from bgfetch.cache.entries import Placed
     from bgfetch.cache.maintenance import Kept, Listed
     from bgfetch.cache.repair import Report
+    from bgfetch.registrations.port import RecordRow
     from bgfetch.wiring import Wiring
 
 __all__ = ["cache"]
@@ -116,6 +118,7 @@ def rm(*, urls: Sequence[str], scope: str, yes: bool, dry_run: bool) -> int:
         if dry_run:
             say(f"{len(placed)} entries of {size} would be removed")
         elif ok_to(f"Remove {len(placed)} entries of {size}?", yes=yes):
+            _Needed(wiring, blobs={each.entry.blob for each in placed}).release()
             say(f"{bytes_in_words(remove(kept, wiring.registrations, placed))} freed")
         else:
             return Exit.ABORTED
@@ -139,16 +142,16 @@ def prune(*, older_than: float, yes: bool, dry_run: bool, as_json: bool) -> int:
     from bgfetch.cache.maintenance import prune as prune_kept
 
     with opened() as wiring:
-        kept, age = _kept(wiring), max(older_than, _LEAST_AGE)
-        would = prune_kept(kept, wiring.registrations, now=wiring.clock.now(), older_than=age, dry_run=True)
-        words = (
-            f"{bytes_in_words(would.freed)} in {len(would.blobs)} files and {len(would.partials)} partials"
-        )
-        done = would
+        kept, now = _kept(wiring), wiring.clock.now()
+        age = max(older_than, _LEAST_AGE)
+        needed = _Needed(wiring, before=now - age)
+        done = prune_kept(kept, needed, now=now, older_than=age, dry_run=True)
+        words = f"{bytes_in_words(done.freed)} in {len(done.blobs)} files and {len(done.partials)} partials"
         if not dry_run:
             if not ok_to(f"Delete {words}?", yes=yes):
                 return Exit.ABORTED
-            done = prune_kept(kept, wiring.registrations, now=wiring.clock.now(), older_than=age)
+            needed.release()
+            done = prune_kept(kept, wiring.registrations, now=now, older_than=age)
     if as_json:
         give_json({"freed": done.freed, "blobs": done.blobs, "partials": done.partials, "dry_run": dry_run})
     else:
@@ -199,6 +202,7 @@ def _mended(wiring: Wiring, report: Report, scope: str, timeout: float | None, *
     from bgfetch.getting import Getting
 
     kept = _kept(wiring)
+    _Needed(wiring, blobs={report.blob}).release()
     try:
         plan = take_apart(kept, wiring.registrations, report)
     except BgfetchError as error:
@@ -244,6 +248,44 @@ def _kept(wiring: Wiring) -> Kept:
     from bgfetch.cache.maintenance import Kept
 
     return Kept(wiring.entries, wiring.blobs, wiring.partials, wiring.links, wiring.vfs)
+
+
+class _Needed:
+    """What registrations need once those that are over have let go of their records.
+
+    Only those whose settle event has been handled let go: until then a handler may read them.
+
+    Args:
+        wiring: The home.
+        blobs: Only registrations that hold one of these let go; None for all.
+        before: And that settled before this instant.
+    """
+
+    def __init__(self, wiring: Wiring, *, blobs: set[str] | None = None, before: float = math.inf) -> None:
+        self._store = wiring.registrations
+        owed = {event.uid for event in self._store.pending(now=math.inf)}
+        self._over: list[int] = []
+        self._records: list[RecordRow] = []
+        for row in self._store.listing():
+            records = self._store.records(row.uid) if row.records_available else []
+            held = blobs is None or any(record.blob in blobs for record in records)
+            if held and row.settled_at is not None and row.settled_at < before and row.uid not in owed:
+                self._over.append(row.uid)
+            else:
+                self._records += records
+
+    def keys(self) -> set[str]:
+        """Keys of partials never to be deleted."""
+        return {record.key for record in self._records}
+
+    def blobs(self) -> set[str]:
+        """Blobs never to be deleted."""
+        return {record.blob for record in self._records if record.blob}
+
+    def release(self) -> None:
+        """Let those that are over let go."""
+        for uid in self._over:
+            self._store.release_records(uid)
 
 
 def _placed(kept: Kept, scope: str, url: str) -> list[Placed]:

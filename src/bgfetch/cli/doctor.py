@@ -52,7 +52,7 @@ class Finding:
 @click.pass_context
 def doctor(ctx: click.Context, *, repair: bool, as_json: bool) -> int:
     """Check this machine, its network settings and this home. Exit 10 if something is wrong."""
-    settings = load({"home": (ctx.find_root().obj or {}).get("home")})
+    settings = load({"home": ctx.find_root().params.get("home")})
     findings = [finding for look in _looks(settings, repair=repair) for finding in look()]
     if as_json:
         for finding in findings:
@@ -120,6 +120,9 @@ def _database(settings: Settings, *, repair: bool) -> Iterator[Finding]:
     if not path.exists():
         yield Finding("database", "ok", "there is none yet")
         return
+    aside = sorted(each.name for each in path.parent.glob("*.damaged-*[0-9]"))
+    if aside:
+        yield Finding("database", "warning", f"a damaged one was set aside earlier: {', '.join(aside)}")
     wiring = Wiring(settings)
     try:
         wiring.database.check()

@@ -17,8 +17,9 @@ __all__ = ["opened"]
 @contextmanager
 def opened(**overrides: Any) -> Iterator[Wiring]:
     """The home this command works on, closed at the end; overrides are settings given as flags."""
-    passed = click.get_current_context().find_root().obj or {}
-    wiring = Wiring(load({"home": passed.get("home"), **overrides}))
+    context = click.get_current_context(silent=True)  # none while a shell asks what could be typed
+    home = None if context is None else context.find_root().params.get("home")
+    wiring = Wiring(load({"home": home, **overrides}))
     try:
         yield wiring
     finally:

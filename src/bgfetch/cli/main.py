@@ -61,10 +61,8 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, "--version", "-V", message="bgfetch %(version)s")
 @click.option("--home", metavar="DIR", help="Where everything is kept (BGFETCH_HOME).")
-@click.pass_context
-def cli(ctx: click.Context, home: str | None) -> None:
+def cli(home: str | None) -> None:
     """Background Fetch for AI models: downloads that outlive kills and bad lines, and end verified."""
-    ctx.obj = {"home": home}
 
 
 def main(args: list[str] | None = None) -> None:
