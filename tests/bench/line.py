@@ -23,18 +23,24 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["CLIENT", "DELAY", "LOSS", "RATE", "SERVER", "Line", "why_no_line"]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # it is also run as a program
+
+from tests.bench.measure import BenchError
+
+__all__ = ["CLIENT", "CONGESTION", "DELAY", "LOSS", "RATE", "SERVER", "Line", "why_no_line"]
 
 DELAY = 0.050  # s, each way
 RATE = 200e6 / 8  # bytes a second, each way
 LOSS = 0.005  # share of packets, each way
+CONGESTION = ("cubic", "reno")  # what most servers use, and the nearest that every namespace may use
 SERVER, CLIENT = "10.91.0.1", "10.91.0.2"
 
 _QUEUE = 0.100  # s a packet waits at most for its turn: one round trip, the classic size of a router's buffer
 _TUNSETIFF = 0x400454CA
 _IFF_TUN_NO_PI = 0x1001
 _MTU = 1500
-_READY = b"ready\n"
+_CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"  # of the namespace it is opened in
+_READY = b"ready "
 
 
 def why_no_line() -> str:
@@ -58,9 +64,11 @@ class Line:
             stack.callback(relay.wait)
             stack.callback(relay.terminate)
             assert relay.stdout is not None
-            if relay.stdout.readline() != _READY:
-                raise OSError("the line could not be made")
+            answer = relay.stdout.readline()
+            if not answer.startswith(_READY):
+                raise BenchError("the line could not be made")
             self.relay = relay.pid
+            self.congestion = answer.removeprefix(_READY).decode().strip()
             self._stack = stack.pop_all()
 
     @property
@@ -145,6 +153,24 @@ def _device(name: str, namespace: int, address: str, peer: str) -> int:
     return fd
 
 
+def _control_congestion(namespace: int) -> str:
+    """Choose the namespace's own congestion control, and no other's; the name of what is used there then.
+
+    A namespace may use only what its host allows all users. The host's setting is not ours to change.
+    """
+    for name in CONGESTION:
+        command = f"echo {name} > {_CONGESTION}"
+        done = subprocess.run(
+            [*_entering(namespace), "sh", "-c", command], check=False, stderr=subprocess.DEVNULL
+        )
+        if done.returncode == 0:
+            return name
+    read = subprocess.run(
+        [*_entering(namespace), "cat", _CONGESTION], check=True, capture_output=True, text=True
+    )
+    return read.stdout.strip()
+
+
 def _ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
 
@@ -153,11 +179,12 @@ def _relay(server_pid: int, client_pid: int) -> None:
     mine = os.getpid()
     server = _device(f"bgs{mine}", server_pid, SERVER, CLIENT)
     client = _device(f"bgc{mine}", client_pid, CLIENT, SERVER)
+    used = [_control_congestion(pid) for pid in (server_pid, client_pid)]
     ways = [
         _Way(server, client, random.Random(1)),
         _Way(client, server, random.Random(2)),
     ]
-    sys.stdout.buffer.write(_READY)
+    sys.stdout.buffer.write(_READY + used[0].encode() + b"\n")
     sys.stdout.buffer.flush()
     while True:
         due = min((way.flying[0][0] for way in ways if way.flying), default=None)

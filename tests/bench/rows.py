@@ -94,6 +94,7 @@ def lossy(lab: Lab, reps: int) -> Row:
     name = lab.part(size)
     long_line = line.Line()
     try:
+        row.title += f", TCP {long_line.congestion}"
         nginx = Nginx(
             lab.folder,
             sha256=lab.sha256,
