@@ -7,6 +7,7 @@ or the database claims is on disk. A kill costs seconds of bytes, also between t
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import sqlite3
@@ -33,6 +34,8 @@ QUICKLY = Policy(attempts=8, retry_scale=0.01, disk_poll=0.01)
 SMALL = random.Random(21).randbytes(9 * MIB + 12_345)
 OTHER = random.Random(22).randbytes(9 * MIB + 54_321)
 LARGE = random.Random(23).randbytes(24 * MIB + 777)
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a life costs a fork")
 
 # What is true at every instant.
 
@@ -205,6 +208,7 @@ def kill_often(tmp_path: Path, *, kills: int, life: float, rate: float, faulty: 
     return toll
 
 
+@needs_fork
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("faulty", [False, True], ids=["plain", "dropping"])
 def test_survives_kills(tmp_path: Path, *, faulty: bool) -> None:
@@ -213,6 +217,7 @@ def test_survives_kills(tmp_path: Path, *, faulty: bool) -> None:
     assert faulty or toll.worst <= 2.0
 
 
+@needs_fork
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("faulty", [False, True], ids=["plain", "dropping"])

@@ -103,7 +103,7 @@ class Partial:
         """Reserve the whole body's room; OSError ENOSPC when the disk cannot hold it."""
         self._vfs.allocate(self._data, total)
 
-    def grow(self, index: int, offset: int, data: memoryview, slot: Slot) -> bool:
+    def grow(self, index: int, offset: int, data: bytes | memoryview, slot: Slot) -> bool:
         """Write bytes of a piece from `offset` within it, then its new slot; what is held already stays as it is.
 
         Returns:
