@@ -12,10 +12,11 @@ from bgfetch.cli import options
 from bgfetch.cli.home import opened
 from bgfetch.cli.output import columns, give_json
 from bgfetch.engine.claims import running
+from bgfetch.registrations.summary import Summary, summaries
 from bgfetch.terminal.words import bytes_in_words, seconds_in_words, state_words
 
 if TYPE_CHECKING:
-    from bgfetch.registrations.port import LoggedEvent, RecordRow, RegistrationRow, Summary
+    from bgfetch.registrations.port import LoggedEvent, RecordRow, RegistrationRow
     from bgfetch.wiring import Wiring
 
 __all__ = ["events", "ls", "show"]
@@ -32,7 +33,7 @@ _AT_ONCE = 1000
 def ls(*, scope: str | None, active: bool, limit: int | None, quiet: bool, as_json: bool) -> None:
     """List registrations, newest first."""
     with opened() as wiring:
-        rows = wiring.registrations.summaries(scope, active=active, limit=limit)
+        rows = summaries(wiring.database, scope, active=active, limit=limit)
         run_now = running(wiring.claims_root) if any(row.settled_at is None for row in rows) else set()
     if as_json:
         for row in rows:
@@ -104,7 +105,9 @@ def _latest(wiring: Wiring, scope: str, id_: str) -> RegistrationRow:
 
 def _described(wiring: Wiring, row: RegistrationRow, records: Sequence[RecordRow], *, run_now: bool) -> str:
     now = time.time()
-    (summary,) = [it for it in wiring.registrations.summaries(row.scope) if it.uid == row.uid]
+    (summary,) = [
+        it for it in summaries(wiring.database, row.scope, active=False, limit=None) if it.uid == row.uid
+    ]
     lines = [
         ("id", row.id),
         ("title", row.title),

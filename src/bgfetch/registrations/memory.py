@@ -25,13 +25,13 @@ from bgfetch.registrations.port import (
     Registrations,
     Settlement,
     StateChanged,
-    Summary,
     Wish,
     duplicate,
     event_type,
     new_row,
     settled_as,
 )
+from bgfetch.registrations.summary import Summary
 from bgfetch.stored import pack_reply, unpack_reply, without_secrets
 
 __all__ = ["MemoryRegistrations"]

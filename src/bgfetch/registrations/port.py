@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from bgfetch.core.model import FailureReason, Icon, ReplyHead, Request, Result, State, Verified
 from bgfetch.core.spans import Spans
 from bgfetch.errors import DuplicateId, InvalidState
+from bgfetch.registrations.summary import Summary
 
 __all__ = [
     "Change",
@@ -115,31 +116,6 @@ class RegistrationRow:
     state: State
     until: float | None
     options: RegistrationOptions
-
-
-class Summary(NamedTuple):
-    """What a list shows of a registration, in plain words: ten thousand of them are read in a blink.
-
-    Args:
-        download_total: What was promised, or what the replies announced; 0 = unknown, and after it has settled
-            `downloaded` tells.
-        state: See `State`; as whoever ran it last wrote it.
-        wish: See `Wish`.
-    """
-
-    uid: int
-    scope: str
-    id: str
-    title: str
-    downloaded: int
-    download_total: int
-    state: str
-    until: float | None
-    wish: str
-    result: str
-    failure_reason: str
-    created_at: float
-    settled_at: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,18 +50,6 @@ FROM registrations
 WHERE uid IN (SELECT uid FROM registrations WHERE settled_at IS NULL AND (:scope IS NULL OR scope = :scope))
 ORDER BY uid DESC LIMIT :limit
 
--- What a list shows. The total of an active one that promised none is what its replies announced, once all have.
--- name: summaries
-SELECT uid, scope, id, title, downloaded,
-       CASE WHEN download_total OR settled_at IS NOT NULL THEN download_total
-            ELSE (SELECT CASE WHEN count(*) = count(total) THEN coalesce(sum(total), 0) ELSE 0 END
-                  FROM records WHERE records.uid = registrations.uid) END,
-       state, until, wish, result, failure_reason, created_at, settled_at
-FROM registrations
-WHERE (:scope IS NULL OR scope = :scope)
-  AND (NOT :active OR uid IN (SELECT uid FROM registrations WHERE settled_at IS NULL))
-ORDER BY uid DESC LIMIT :limit
-
 -- name: ids
 SELECT id FROM registrations WHERE scope = :scope AND settled_at IS NULL ORDER BY uid
 

@@ -26,7 +26,6 @@ from bgfetch.registrations.port import (
     Registrations,
     Settlement,
     StateChanged,
-    Summary,
     Wish,
     duplicate,
     event_type,
@@ -43,6 +42,7 @@ from bgfetch.registrations.rows import (
     unpack_record,
     unpack_registration,
 )
+from bgfetch.registrations.summary import Summary, summaries
 from bgfetch.stored import checksum, pack_reply
 
 __all__ = ["SqliteRegistrations"]
@@ -116,8 +116,7 @@ class SqliteRegistrations(Registrations):
     def summaries(
         self, scope: str | None = None, *, active: bool = False, limit: int | None = None
     ) -> list[Summary]:
-        parameters = {"scope": scope, "active": active, "limit": -1 if limit is None else limit}
-        return list(map(Summary._make, self._rows("summaries", parameters)))
+        return summaries(self._database, scope, active=active, limit=limit)
 
     def records(self, uid: int) -> list[RecordRow]:
         rows = self._rows("records", {"uid": uid})

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from bgfetch.core.model import Progress, Result, State
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bgfetch.core.model import Progress
 
 __all__ = ["bytes_in_words", "seconds_in_words", "state_in_words", "state_words"]
 
+# By the words of `State`, which a list need not import.
 _STATES = {
-    State.QUEUED: "waiting for its turn",
-    State.RUNNING: "downloading",
-    State.WAITING_NETWORK: "waiting for the network",
-    State.WAITING_RETRY: "waiting to try again",
-    State.PAUSED: "paused",
-    State.PAUSED_DISK: "paused: the disk is full",
-    State.PAUSED_SCHEDULE: "paused by its timetable",
-    State.PAUSED_METERED: "paused: the network is metered",
-    State.VERIFYING: "verifying",
+    "queued": "waiting for its turn",
+    "running": "downloading",
+    "waiting-network": "waiting for the network",
+    "waiting-retry": "waiting to try again",
+    "paused": "paused",
+    "paused-disk": "paused: the disk is full",
+    "paused-schedule": "paused by its timetable",
+    "paused-metered": "paused: the network is metered",
+    "verifying": "verifying",
 }
 
 
@@ -43,12 +47,12 @@ def seconds_in_words(seconds: float) -> str:
 
 def state_in_words(progress: Progress, now: float) -> str:
     """What it does, and until when where that is known."""
-    if progress.state is State.SETTLED:
-        return "done" if progress.result is Result.SUCCESS else f"failed: {progress.failure_reason}"
+    if progress.state == "settled":
+        return "done" if progress.result == "success" else f"failed: {progress.failure_reason}"
     return state_words(progress.state, progress.until, now)
 
 
 def state_words(state: str, until: float | None, now: float) -> str:
     """The same for what is not over, by the state's own word."""
-    words = _STATES[State(state)]
+    words = _STATES[state]
     return words if until is None or until <= now else f"{words} in {seconds_in_words(until - now)}"
