@@ -17,11 +17,11 @@ from bgfetch.errors import (
     QuotaExceeded,
 )
 
-__all__ = ["Exit", "exit_of", "exit_of_failure"]
+__all__ = ["MEANING", "Exit", "exit_of", "exit_of_failure"]
 
 
 class Exit(IntEnum):
-    """Exit codes."""
+    """Exit codes; `MEANING` says what each stands for."""
 
     DONE = 0
     BUG = 1
@@ -30,12 +30,29 @@ class Exit(IntEnum):
     NOT_ALLOWED = 4
     NETWORK = 5
     INTEGRITY = 6
-    NO_ROOM = 7  # or the disk refuses for another reason
+    NO_ROOM = 7
     ABORTED = 8
     NO_DAEMON = 9
     SOME_FAILED = 10
     STILL_WAITING = 75
-    DETACHED = 130  # Ctrl-C or SIGTERM; what came is kept
+    DETACHED = 130
+
+
+MEANING: dict[Exit, str] = {
+    Exit.DONE: "done",
+    Exit.BUG: "a bug in bgfetch",
+    Exit.USAGE: "what was asked can never work: a bad option, URL, digest or target, or an id that is busy or over",
+    Exit.NOT_FOUND: "nothing has this name: 404, 410, an unknown id, nothing in the cache",
+    Exit.NOT_ALLOWED: "the server wants other credentials (401, 403, 407)",
+    Exit.NETWORK: "the network or the server failed for longer than the retries allow",
+    Exit.INTEGRITY: "the bytes are not the promised ones; they were not given out",
+    Exit.NO_ROOM: "the disk is full or refuses, or a quota would be exceeded",
+    Exit.ABORTED: "it was aborted, or a question was answered with no",
+    Exit.NO_DAEMON: "no daemon answers",
+    Exit.SOME_FAILED: "some of several failed; the others are done",
+    Exit.STILL_WAITING: "not done when the time of `--timeout` was up; what came is kept",
+    Exit.DETACHED: "stopped by Ctrl-C or SIGTERM; what came is kept, and the same command goes on",
+}
 
 
 _BY_ERROR: tuple[tuple[type[BgfetchError], Exit], ...] = (

@@ -88,6 +88,7 @@ def _rate(_ctx: click.Context, _option: click.Parameter, value: str | None) -> i
     "-x",
     "--connections",
     type=click.IntRange(1, 64),
+    metavar="N",
     help="For one file; as many as help if nothing is said.",
 )
 @options.timeout

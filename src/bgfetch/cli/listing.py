@@ -36,8 +36,7 @@ def ls(*, scope: str | None, active: bool, limit: int | None, quiet: bool, as_js
         rows = summaries(wiring.database, scope, active=active, limit=limit)
         run_now = running(wiring.claims_root) if any(row.settled_at is None for row in rows) else set()
     if as_json:
-        for row in rows:
-            give_json({**row._asdict(), "running": row.uid in run_now})
+        give_json(*({**row._asdict(), "running": row.uid in run_now} for row in rows))
     elif quiet:
         click.echo(columns((), [(row.id,) for row in rows]) if rows else "", nl=bool(rows))
     elif rows:
@@ -181,8 +180,7 @@ def events(*, id: str, scope: str, after: int, as_json: bool) -> None:  # noqa: 
         while lines := wiring.registrations.events(uid, after=after, limit=_AT_ONCE):
             after = lines[-1].seq
             if as_json:
-                for line in lines:
-                    give_json({name: getattr(line, name) for name in line.__slots__})
+                give_json(*({name: getattr(line, name) for name in line.__slots__} for line in lines))
             else:
                 click.echo(columns((), [_line(each, named=uid is None) for each in lines]))
 

@@ -29,11 +29,12 @@ def give_path(path: Path) -> None:
     click.echo(path)
 
 
-def give_json(facts: object) -> None:
-    """One JSON object on a line of its own; what is not ASCII is escaped, so nothing in it acts."""
+def give_json(*objects: object) -> None:
+    """JSON objects, one a line; what is not ASCII is escaped, so nothing in it acts."""
     import json
 
-    click.echo(json.dumps(facts))
+    if objects:
+        click.echo("\n".join(map(json.JSONEncoder().encode, objects)))
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
