@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bgfetch.core.model import Headers
 from bgfetch.core.ranges import Ask
@@ -35,25 +35,24 @@ class Leg:
         ask: The request it is.
         start: Offset its first byte has.
         stop: Offset it ends at, or None for the end of the body.
-        position: How far its bytes are stored.
         headers: Header fields granted to this hop.
         hops: Redirects followed to get here.
         rate: Bytes a second lately, as the driver measured.
         fresh: Whether it brought bytes that were never held before.
+        position: How far its bytes are stored.
     """
 
     ask: Ask
     start: int
     stop: int | None
-    position: int = -1
-    headers: Headers = Headers()  # noqa: RUF009 - immutable
+    headers: Headers
     hops: int = 0
     rate: float = 0.0
     fresh: bool = False
+    position: int = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.position < 0:
-            self.position = self.start
+        self.position = self.start
 
     @property
     def flight(self) -> Flight:

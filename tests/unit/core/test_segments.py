@@ -32,7 +32,7 @@ HALF = PIECE // 2
         ([], [], 0, PIECE, 4, []),
     ],
 )
-def test_plan(  # noqa: PLR0913, PLR0917 - a table
+def test_plan(
     held: list[tuple[int, int]],
     flying: list[tuple[int, int]],
     total: int,
