@@ -260,7 +260,7 @@ class Cuts:
         with Lab(home, policy=QUICKLY, vfs=vfs) as lab:
             ended = lab.fetch(asking(self.server.url, sha256=sha256), timeout=600)
             assert ended.row.result is Result.SUCCESS, lab.lines()
-            assert ended.body == self.server.body
+            assert ended.body in self.bodies  # the older one, where all of it was under way when it changed
         assert not self.wrong, "\n".join(self.wrong)
 
     def _before(self, vfs: ForgetfulVfs, nth: int) -> None:
@@ -301,7 +301,7 @@ class Cuts:
                 lab.wait(60)
             (record,) = lab.store.records(row.uid)
             assert record.result is Result.SUCCESS, lab.lines()
-            assert lab.stores.blobs.path(record.blob).read_bytes() == self.server.body
+            assert lab.stores.blobs.path(record.blob).read_bytes() in self.bodies
         check_finals(home, *self.bodies)
 
 
@@ -367,6 +367,6 @@ def test_survives_a_power_cut_at_every_operation(tmp_path: Path, kind: str, seed
             tmp_path, server, (SMALL, OTHER) if kind == "changing" else (SMALL,), seed=seed, again=True
         )
         if kind == "changing":
-            cuts.at[10 + 12 * seed] = lambda: server.replace(OTHER)
+            cuts.at[10 + 8 * seed] = lambda: server.replace(OTHER)
         cuts.run(tmp_path / "home", server.sha256 if kind == "digest" else "")
     print(f"\n{kind}, seed {seed}: {cuts.states} states after power cuts, all finished right")
