@@ -60,9 +60,8 @@ def plan(held: Spans, flying: Sequence[Span], *, total: int, size: int, streams:
     chosen: list[Span] = []
     for gap in held.union(flying).gaps(total):
         start = gap.start
-        if start % PIECE and not held.ends_at(
-            start
-        ):  # a flight brings this piece's beginning: one writer a piece
+        if start % PIECE and not held.ends_at(start):
+            # A flight brings this piece's beginning, and a piece has one writer.
             start = (start // PIECE + 1) * PIECE
         while start < gap.stop and len(chosen) < free:
             boundary = (start + size) // PIECE * PIECE

@@ -188,6 +188,12 @@ def test_a_server_may_send_less_than_was_asked() -> None:
     assert after.ask.start == 3 * PIECE
 
 
+def test_what_a_capped_reply_leaves_out_is_asked_for_at_once() -> None:
+    """Another connection need not wait for its end."""
+    script = started(connections=2, total=FIRST_SEGMENT, stop=3 * PIECE)
+    assert script.spans == [(0, 3 * PIECE), (3 * PIECE, 5 * PIECE)]
+
+
 def test_a_body_of_hidden_length_is_asked_for_until_there_is_no_more() -> None:
     """`/*` totals: a 416 at the end tells how long it was."""
     script = started(total=None)
@@ -373,6 +379,11 @@ def test_another_version_restarts_and_nothing_of_the_first_is_held() -> None:
     assert (script.machine.held, script.machine.total, script.machine.etag) == (Spans(), None, "")
     assert script.send(on.BytesStored(1, 0, PIECE, 2 * PIECE)) == []
     assert script.machine.held == Spans()
+
+
+def test_another_version_is_asked_for_at_the_source() -> None:
+    """Where the first one was may know nothing of the second."""
+    assert of(do.OpenFlight, resolved().judge(Restart(CHANGED)))[0].ask.url == URL
 
 
 def test_a_body_that_keeps_changing_is_fetched_on_one_connection_then_refused() -> None:
