@@ -234,10 +234,12 @@ class RecordMachine(RecordView):
         before, self._patience = self._patience, self._patience.progressed(transfer.progress)
         if self._patience is not before and event.flight in self.flights:
             self.flights[event.flight].fresh = True
+        if self.state is not State.RUNNING:
+            return []
         too_much = transfer.excess(self._policy.most_bytes)
         if too_much is not None:
             return self._refuse(too_much)
-        return self._go_on(now) if self.state is State.RUNNING and transfer.complete else []
+        return self._go_on(now) if transfer.complete else []
 
     def _flight_ended(self, leg: Leg, now: float, chance: float) -> list[do.Command]:
         short = self._transfer.shortfall(leg)

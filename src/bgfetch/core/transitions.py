@@ -31,7 +31,7 @@ _ROWS: Final[tuple[tuple[tuple[State, ...], type[on.Event], tuple[State, ...]], 
     ((_RUNNING,), on.ConnectionsGranted, ()),
     ((_RUNNING,), on.ReplyJudged, (*_AWAITING, _VERIFYING, _OVER)),
     ((_RUNNING,), on.BytesStored, (_VERIFYING, _OVER)),
-    ((_QUEUED, *_WAITING, _PAUSED), on.BytesStored, (_OVER,)),
+    ((_QUEUED, *_WAITING, _PAUSED), on.BytesStored, ()),  # of flights given up; kept
     ((_RUNNING,), on.FlightEnded, (*_AWAITING, _VERIFYING, _OVER)),
     ((_RUNNING,), on.FlightFailed, (*_WAITING, _OVER)),
     ((_RUNNING,), on.FlightLagged, _AWAITING),
