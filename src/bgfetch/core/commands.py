@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bgfetch.core.model import FailureReason, Headers, Result
-from bgfetch.core.ranges import Ask
 from bgfetch.core.spans import Spans
+from bgfetch.core.verdicts import Ask
 
 __all__ = [
     "CheckPieces",

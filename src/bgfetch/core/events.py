@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from bgfetch.core.digests import Digest
 from bgfetch.core.model import Fault, Verified
-from bgfetch.core.ranges import Verdict
 from bgfetch.core.spans import Spans
+from bgfetch.core.verdicts import Verdict
 
 __all__ = [
     "AbortAsked",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from bgfetch.core.model import Headers
-from bgfetch.core.ranges import Ask
 from bgfetch.core.segments import Flight
 from bgfetch.core.urls import Hop
+from bgfetch.core.verdicts import Ask
 
 __all__ = ["Address", "Leg"]
 

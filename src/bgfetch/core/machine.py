@@ -21,7 +21,12 @@ from bgfetch.core.flights import Leg
 from bgfetch.core.model import FailureReason, Fault, Request, Result, State
 from bgfetch.core.patience import Patience
 from bgfetch.core.policy import Policy
-from bgfetch.core.ranges import (
+from bgfetch.core.retry import looks_offline
+from bgfetch.core.spans import Span, Spans
+from bgfetch.core.transfer import Recovered, Transfer
+from bgfetch.core.transitions import TRANSITIONS
+from bgfetch.core.urls import next_hop
+from bgfetch.core.verdicts import (
     Accept,
     Complete,
     Follow,
@@ -33,11 +38,6 @@ from bgfetch.core.ranges import (
     Verdict,
     Whole,
 )
-from bgfetch.core.retry import looks_offline
-from bgfetch.core.spans import Span, Spans
-from bgfetch.core.transfer import Recovered, Transfer
-from bgfetch.core.transitions import TRANSITIONS
-from bgfetch.core.urls import next_hop
 from bgfetch.core.view import RecordView
 
 __all__ = ["TRANSITIONS", "Policy", "RecordMachine", "Recovered"]

@@ -12,11 +12,12 @@ from bgfetch.core import commands as do
 from bgfetch.core.digests import Digest
 from bgfetch.core.flights import Address, Leg
 from bgfetch.core.model import Fault, Request
-from bgfetch.core.ranges import Accept, Ask, Known, Refuse, Restart, is_strong
+from bgfetch.core.ranges import is_strong
 from bgfetch.core.repair import Repair
 from bgfetch.core.segments import FIRST_SEGMENT, PIECE, plan, segment_size, shorten
 from bgfetch.core.spans import Span, Spans
 from bgfetch.core.urls import Hop, redacted
+from bgfetch.core.verdicts import Accept, Ask, Known, Refuse, Restart
 
 __all__ = ["Recovered", "Transfer"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bgfetch.core.digests import Digest
 from bgfetch.core.flights import Leg
 from bgfetch.core.model import Request, State
-from bgfetch.core.ranges import Known
 from bgfetch.core.spans import Spans
 from bgfetch.core.transfer import Transfer
+from bgfetch.core.verdicts import Known
 
 __all__ = ["RecordView"]
 
