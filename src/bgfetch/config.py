@@ -68,7 +68,7 @@ class Settings:
 
     home: Path
     connections: int = _setting(0, _count, "connections", "for one file; 0 = as many as help")
-    connections_per_host: int = _setting(16, _count, "connections", "most to one host")
+    connections_per_host: int = _setting(32, _count, "connections", "most to one host")
     connections_total: int = _setting(64, _count, "connections", "most in all")
     limit_rate: int = _setting(0, size, "bytes a second", "most to receive in all; 0 = no limit")
     connect_timeout: float = _setting(

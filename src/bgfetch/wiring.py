@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
 
 __all__ = ["Wiring"]
 
+_LOOPS = 2  # more gain nothing: the kernel and the disk are the limit then
+
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Bytes that bgfetch can fetch again: back-up programs may skip this.\n"
 
 
@@ -175,17 +177,24 @@ class Wiring:
         from bgfetch.transports.base import Deadlines
         from bgfetch.transports.curl import CurlTransport
         from bgfetch.transports.limited import LimitedTransport
+        from bgfetch.transports.loops import Loops
         from bgfetch.transports.proxies import Proxies
 
         settings = self.settings
-        transport = CurlTransport(
-            deadlines=Deadlines(settings.connect_timeout, settings.head_timeout, settings.silence_timeout),
-            trust=_trust(settings),
-            user_agent=f"bgfetch/{__version__}",
-            proxies=Proxies.from_environment(os.environ),
-            netrc=os.environ.get("NETRC", ""),
-        )
-        limited = LimitedTransport(transport, self.clock)
+        trust, proxies = _trust(settings), Proxies.from_environment(os.environ)
+        loops = [
+            CurlTransport(
+                deadlines=Deadlines(
+                    settings.connect_timeout, settings.head_timeout, settings.silence_timeout
+                ),
+                trust=trust,
+                user_agent=f"bgfetch/{__version__}",
+                proxies=proxies,
+                netrc=os.environ.get("NETRC", ""),
+            )
+            for _ in range(min(_LOOPS, os.cpu_count() or 1))
+        ]
+        limited = LimitedTransport(Loops(loops), self.clock)
         limited.set_limit(settings.limit_rate or None)
         return Driver(
             Stores(self.registrations, self.partials, self.blobs),

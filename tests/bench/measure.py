@@ -41,12 +41,15 @@ class Sample:
     noise: float
 
 
+_NOT_KEPT = ("BGFETCH_", "HF_", "SSL_CERT", "PYTHON")  # without its bytecode cache Python starts at half speed
+
+
 def clean_environment(**extra: str) -> dict[str, str]:
     """The environment for a program under test: no proxies, no settings of this user's tools."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.lower().endswith("_proxy") and not name.startswith(("BGFETCH_", "HF_", "SSL_CERT"))
+        if not name.lower().endswith("_proxy") and not name.startswith(_NOT_KEPT)
     }
     return {**kept, **extra}
 

@@ -18,6 +18,7 @@ from bgfetch.testing.memory import Canned, MemoryTransport
 from bgfetch.transports.base import Deadlines, Exchange, Transport
 from bgfetch.transports.curl import CurlTransport, Trust
 from bgfetch.transports.limited import LimitedTransport
+from bgfetch.transports.loops import Loops
 
 BODY = bytes(range(256)) * 4096  # 1 MiB
 SOON = 10.0  # s; a bound for what should come at once
@@ -145,7 +146,7 @@ def curl(deadlines: Deadlines = Deadlines()) -> CurlTransport:  # noqa: B008 - f
     return CurlTransport(deadlines=deadlines, trust=Trust(), user_agent="test")
 
 
-@pytest.fixture(params=["memory", "curl", "limited"])
+@pytest.fixture(params=["memory", "curl", "limited", "loops"])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """Each implementation with something to fetch."""
     if request.param == "memory":
@@ -155,7 +156,11 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
         return
     with OriginServer(BODY, serve) as origin:
         real = curl()
-        transport_: Transport = LimitedTransport(real, SystemClock()) if request.param == "limited" else real
+        around: dict[str, Callable[[], Transport]] = {
+            "limited": lambda: LimitedTransport(real, SystemClock()),
+            "loops": lambda: Loops([curl(), real]),
+        }
+        transport_: Transport = around.get(request.param, lambda: real)()
         yield Site(transport_, f"http://127.0.0.1:{origin.port}")
         transport_.close()
 

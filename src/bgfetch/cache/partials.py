@@ -27,6 +27,7 @@ from bgfetch.vfs import Vfs
 
 __all__ = ["Partial", "Partials"]
 
+_LOCKS = 16
 _NOTHING = Slot(0, 0)
 _MOST_TABLE = 1 << 26  # bytes: 8 TiB of body
 
@@ -44,7 +45,8 @@ class Partial:
         self.blob = ""  # its final name, once that is chosen: a second try must not choose another one
         self._vfs = vfs
         self._lock = threading.Lock()  # the table in memory and the users
-        self._writing = threading.Lock()  # from reading a slot to replacing it
+        # From reading a slot to replacing it. Pieces share few locks: two transfers write at the same time.
+        self._pieces = tuple(threading.Lock() for _ in range(_LOCKS))
         self._syncing = threading.Lock()  # one sync at a time, so that each hears of its own failure
         self._users = 1
         self._sealed = False
@@ -109,7 +111,7 @@ class Partial:
         Returns:
             Whether the piece holds these bytes now. False: bytes before `offset` are missing, or it is sealed.
         """
-        with self._writing:
+        with self._piece(index):
             held = self.slot(index)
             if held.length < offset or self._sealed:
                 return False
@@ -125,7 +127,7 @@ class Partial:
 
     def mend(self, index: int, data: bytes | memoryview, slot: Slot) -> bool:
         """Put these bytes in the place of whatever stands in the piece; False when it is sealed."""
-        with self._writing:
+        with self._piece(index):
             if self._sealed:
                 return False
             try:
@@ -133,17 +135,16 @@ class Partial:
                 self._vfs.pwrite(self._data, data, index * PIECE)
                 self._put_slot(index, slot)
             finally:
-                self._mends += 1  # afterwards, so that whoever began to read in between is told too
+                self._note_mend()  # afterwards, so that whoever began to read in between is told too
             return True
 
     def forget(self, spans: Iterable[Span]) -> None:
         """Hold none of these pieces any longer. Never fails: a claim that stays on disk is found wrong once more."""
-        with self._writing:
-            self._mends += 1
-            for index in self._indices(spans):
+        for index in self._indices(spans):
+            with self._piece(index), contextlib.suppress(OSError):
                 self._note_slot(index, _NOTHING)
-                with contextlib.suppress(OSError):
-                    self._put_slot(index, _NOTHING)
+                self._put_slot(index, _NOTHING)
+        self._note_mend()
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fill `buffer` from `offset`; bytes read."""
@@ -165,13 +166,14 @@ class Partial:
 
     def freeze(self) -> None:
         """Take no more bytes: what is verified from here on is what will be sealed, whoever still transfers."""
-        with self._writing:
+        with contextlib.ExitStack() as writes:
+            for lock in self._pieces:  # what is being written now is written when this returns
+                writes.enter_context(lock)
             self._sealed = True
 
     def thaw(self) -> None:
         """Take bytes again: the whole was not what it should be."""
-        with self._writing:
-            self._sealed = False
+        self._sealed = False
 
     def seal(self, total: int) -> None:
         """Make the body exactly `total` bytes long and durable; nothing can be written any more.
@@ -212,26 +214,27 @@ class Partial:
             raise
 
     def _sync_bytes(self, sync: Callable[[int], None]) -> None:
-        with self._writing:
+        with self._lock:
             due, self._unsynced = self._unsynced, {}
         try:
             self._write_suspects_again()
             sync(self._data)
         except BaseException:
-            with self._writing:
+            with self._lock:
                 self._unsynced = {**due, **self._unsynced}
                 self._suspect |= self._unsynced.keys()
             raise
-        with self._writing:
+        with self._lock:
             self._suspect.clear()
-            for index, slot in due.items():
+        for index, slot in due.items():
+            with self._piece(index):
                 if self.slot(index) == slot:
                     self._put_slot(index, slot._replace(synced=True))
 
     def _write_suspects_again(self) -> None:
         buffer = memoryview(bytearray(PIECE)) if self._suspect else memoryview(b"")
         for index in sorted(self._suspect):
-            with self._writing:
+            with self._piece(index):
                 slot = self.slot(index)
                 if not self._matches(index, slot, buffer):
                     self._put_slot(index, _NOTHING)
@@ -359,10 +362,17 @@ class Partial:
         with self._lock:
             self._slots.extend([_NOTHING] * (index + 1 - len(self._slots)))
             self._slots[index] = slot
-        if slot.length and not slot.synced:
-            self._unsynced[index] = slot
-        else:
-            self._unsynced.pop(index, None)
+            if slot.length and not slot.synced:
+                self._unsynced[index] = slot
+            else:
+                self._unsynced.pop(index, None)
+
+    def _piece(self, index: int) -> threading.Lock:
+        return self._pieces[index % _LOCKS]
+
+    def _note_mend(self) -> None:
+        with self._lock:
+            self._mends += 1
 
     def _indices(self, spans: Iterable[Span]) -> Iterator[int]:
         for span in spans:

@@ -37,7 +37,10 @@ class BufferPool:
 
     def lend(self) -> bytearray:
         """A buffer of PIECE bytes with anything in it."""
-        return self._free.pop() if self._free else bytearray(PIECE)
+        try:  # not asked before: another transport's thread may take the last one in between
+            return self._free.pop()
+        except IndexError:
+            return bytearray(PIECE)
 
     def give_back(self, buffer: bytearray) -> None:
         """Return a lent buffer."""
