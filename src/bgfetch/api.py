@@ -95,7 +95,8 @@ def _get(
             with Bar(quiet=progress is not None) as bar:
                 told = _tell(bar, name_from_url(request.url), progress)
                 outcome = getting.get([request], told=told, timeout=timeout)
-            found = shelf.fetched(_succeeded(wiring, scope, outcome).records, request)
+            (record,) = _succeeded(wiring, scope, outcome).records
+            found = shelf.fetched(record, request)
         else:
             found = shelf.cached(request)
         if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -68,14 +67,13 @@ class Shelf:
             return None
         return self._named(entry.blob, entry.reply, entry.size, entry.verified, entry.digest, request)
 
-    def fetched(self, records: Sequence[RecordRow], request: Request) -> Got | None:
-        """The file of a registration that is over, or None where that record failed.
+    def fetched(self, record: RecordRow, request: Request) -> Got | None:
+        """The file of a record that is over, or None where it failed.
 
         Raises:
             IntegrityError: It is not what was asked for; it was taken away.
         """
-        record = next((each for each in records if each.key == request_key(request)), None)
-        if record is None or not record.blob:
+        if not record.blob:
             return None
         path = self._wiring.blobs.path(record.blob)
         if not self._fits(path, record.total or 0, record.digest, request):

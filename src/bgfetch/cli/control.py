@@ -59,7 +59,7 @@ def resume(*, ids: Sequence[str], scope: str, timeout: float | None, as_json: bo
         codes = [exit_of_outcome(outcome) for outcome in outcomes]
         records = [record for outcome in outcomes if outcome.settled for record in outcome.records]
         for record in records:
-            file = shelf.fetched(records, record.request)
+            file = shelf.fetched(record, record.request)
             if file is not None and as_json:
                 facts = {"url": redacted(file.url), "path": str(file.path), "size": file.size}
                 give_json({**facts, "verified": file.verified, "digest": file.digest})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from bgfetch.wiring import Wiring
 
 if TYPE_CHECKING:
     from bgfetch.cli.target import Target
+    from bgfetch.registrations.port import RecordRow
 
 __all__ = ["get"]
 
@@ -131,7 +132,8 @@ class _Job:
             outcome = self._fetch(getting, missing)
             if outcome is None or not outcome.settled:
                 return Exit.DETACHED if outcome is None else Exit.STILL_WAITING
-        given = [self._give(request, self._found(outcome, request)) for request in requests]
+        fetched = {record.key: record for record in outcome.records} if outcome is not None else {}
+        given = [self._give(request, self._found(fetched, request)) for request in requests]
         if not self._failures:
             return Exit.DONE
         return Exit.SOME_FAILED if any(given) else self._failures[0]
@@ -150,12 +152,12 @@ class _Job:
             self._failures += [code] if code else []
         return outcome
 
-    def _found(self, outcome: Outcome | None, request: Request) -> Got | None:
-        key = request_key(request)
-        if outcome is None or all(record.key != key for record in outcome.records):
+    def _found(self, fetched: Mapping[str, RecordRow], request: Request) -> Got | None:
+        record = fetched.get(request_key(request))
+        if record is None:
             return self._shelf.cached(request)
         try:
-            return self._shelf.fetched(outcome.records, request)
+            return self._shelf.fetched(record, request)
         except FetchError as error:
             say(str(error))
             self._failures.append(exit_of(error))
@@ -225,5 +227,6 @@ def _target(said: Said, count: int) -> Target | None:
     if said.output is None:
         return None
     from bgfetch.cli.target import Target
+    from bgfetch.registrations.port import RecordRow
 
     return Target(said.output, count=count)
