@@ -41,7 +41,12 @@ class Sample:
     noise: float
 
 
-_NOT_KEPT = ("BGFETCH_", "HF_", "SSL_CERT", "PYTHON")  # without its bytecode cache Python starts at half speed
+_NOT_KEPT = (
+    "BGFETCH_",
+    "HF_",
+    "SSL_CERT",
+    "PYTHON",
+)  # without its bytecode cache Python starts at half speed
 
 
 def clean_environment(**extra: str) -> dict[str, str]:

@@ -24,6 +24,7 @@ BODY = os.urandom(3 << 20)
 
 @pytest.fixture
 def wiring(tmp_path: Path) -> Iterator[Wiring]:
+    """A home with short deadlines."""
     made = Wiring(
         load({"home": str(tmp_path), "retry_scale": 0.05, "head_timeout": 5.0, "silence_timeout": 5.0}, {})
     )
@@ -33,6 +34,7 @@ def wiring(tmp_path: Path) -> Iterator[Wiring]:
 
 @pytest.fixture
 def manager(wiring: Wiring) -> BackgroundFetchManager:
+    """The standard's manager of its default scope."""
     return wiring.manager("default")
 
 
@@ -331,9 +333,8 @@ def test_a_lost_database_is_filled_again_from_the_files(tmp_path: Path) -> None:
 
         asyncio.run(begin())
         first.close()
-        for name in os.listdir(tmp_path / "state"):
-            if name.startswith("bgfetch.sqlite3"):
-                (tmp_path / "state" / name).unlink()
+        for file in (tmp_path / "state").glob("bgfetch.sqlite3*"):
+            file.unlink()
         sent = server.bytes_sent
         second = Wiring(settings)
         try:
@@ -357,7 +358,7 @@ def test_a_bug_in_the_driver_is_told_and_hangs_nobody(
     """Whoever waits gets an error that says what is kept; closing still ends."""
     from bgfetch.engine.driver import Driver
 
-    def broken(self: Driver) -> None:
+    def broken(_driver: Driver) -> None:
         raise ZeroDivisionError
 
     async def story() -> None:

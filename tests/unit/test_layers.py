@@ -39,7 +39,10 @@ BESIDE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "terminal": (frozenset({"errors", "core"}), frozenset({"api", "cli"})),
     "version": (frozenset(), frozenset({"wiring", "cli"})),
     "testing": (frozenset().union(*LAYERS), frozenset()),  # public fakes; nothing shipped may need them
-    "__init__": (frozenset().union(*LAYERS, {"version"}), frozenset()),  # the public names; bgfetch itself uses the parts
+    "__init__": (
+        frozenset().union(*LAYERS, {"version"}),
+        frozenset(),
+    ),  # the public names; bgfetch itself uses the parts
     "__main__": (frozenset({"cli"}), frozenset()),
 }
 

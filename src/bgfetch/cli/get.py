@@ -227,6 +227,5 @@ def _target(said: Said, count: int) -> Target | None:
     if said.output is None:
         return None
     from bgfetch.cli.target import Target
-    from bgfetch.registrations.port import RecordRow
 
     return Target(said.output, count=count)

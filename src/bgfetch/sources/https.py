@@ -63,5 +63,7 @@ def _checked_header(name: str, value: str) -> tuple[str, str]:
     if lowered in _OURS:
         raise InvalidRequest(f"the header field {lowered!r} is set by bgfetch itself")
     if any((ord(char) < 32 and char != "\t") or ord(char) == 127 or ord(char) > 255 for char in value):
-        raise InvalidRequest(f"the value of the header field {lowered!r} has characters that no header may have")
+        raise InvalidRequest(
+            f"the value of the header field {lowered!r} has characters that no header may have"
+        )
     return lowered, value.strip()
