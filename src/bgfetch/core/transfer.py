@@ -6,6 +6,7 @@ on; this decides with what.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bgfetch.core import commands as do
@@ -132,8 +133,9 @@ class Transfer:
         flying = [Span(leg.position, leg.stop) for leg in self.flights.values() if leg.stop is not None]
         size = segment_size(missing.length, self.connections)
         spans = plan(held, flying, total=self.total, size=size, streams=self.connections)
+        before = list(self.flights)
         opened = [self._open(span.start, span.stop) for span in spans]
-        return [*opened, *self._share_tail()]
+        return [*opened, *self._share_tails(before)]
 
     def _only_span(self) -> tuple[int, int | None]:
         """What one connection asks for while nobody knows whether there are parts, or how many."""
@@ -142,16 +144,20 @@ class Transfer:
         start = self.held.front if self.total is None else self._missing(self.total).items[0].start
         return start, start + FIRST_SEGMENT
 
-    def _share_tail(self) -> list[do.Command]:
-        if len(self.flights) >= self.connections or self.repair.doubtful:
-            return []
-        victim = shorten({flight: leg.flight for flight, leg in self.flights.items()})
-        if victim is None:
-            return []
-        flight, cut = victim
-        leg = self.flights[flight]
-        stop, leg.stop = leg.stop, cut
-        return [do.ShortenFlight(flight, cut), self._open(cut, stop)]
+    def _share_tails(self, givers: Sequence[int]) -> list[do.Command]:
+        """Give idle connections the tails of those flights; what has only just been opened gives nothing."""
+        shared: list[do.Command] = []
+        settled = {flight: self.flights[flight].flight for flight in givers}
+        while len(self.flights) < self.connections and not self.repair.doubtful:
+            victim = shorten(settled)
+            if victim is None:
+                break
+            flight, cut = victim
+            leg = self.flights[flight]
+            stop, leg.stop = leg.stop, cut
+            settled[flight] = leg.flight
+            shared += [do.ShortenFlight(flight, cut), self._open(cut, stop)]
+        return shared
 
     def _open(self, start: int, stop: int | None) -> do.Command:
         known = self.known

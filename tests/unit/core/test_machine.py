@@ -1024,3 +1024,22 @@ def test_what_means_nothing_in_a_state_is_ignored() -> None:
     )
     assert script.send(on.FlightEnded(99), on.FlightFailed(99, RESET), on.FlightLagged(99)) == []
     assert script.judge(Refuse(FINAL), 99) == []
+
+
+def test_all_idle_connections_take_tails_at_once() -> None:
+    """A line that pays for 8 connections is not left with 2 until a segment ends: that may take half a minute."""
+    script = started(total=64 * PIECE, stop=FIRST_SEGMENT)
+    script.send(on.ConnectionsGranted(2))
+    for leg in script.machine.flights.values():
+        leg.rate = PIECE / 4
+    script.send(on.ConnectionsGranted(8))
+    assert len(script.machine.flights) == 8
+    for leg in script.machine.flights.values():
+        leg.rate = PIECE / 4
+    while script.machine.held.gaps(64 * PIECE).without(
+        [(leg.position, leg.stop or 0) for leg in script.machine.flights.values()]
+    ):
+        script.send(on.ConnectionsGranted(len(script.machine.flights) + 1))
+    before = len(script.machine.flights)
+    commands = script.send(on.ConnectionsGranted(before + 4))
+    assert len(of(do.ShortenFlight, commands)) == len(of(do.OpenFlight, commands)) == 4
