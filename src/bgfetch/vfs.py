@@ -112,7 +112,14 @@ class Vfs:
 
     def make_directory(self, path: Path) -> None:
         """Make a directory only its owner may enter, and those above it; fine if it is there."""
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            path.mkdir(mode=0o700)
+        except FileNotFoundError:  # `parents=True` would let everybody into those above
+            self.make_directory(path.parent)
+            path.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name on the same file system, replacing what had it."""
