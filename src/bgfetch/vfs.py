@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import shutil
 import stat
@@ -112,14 +113,9 @@ class Vfs:
 
     def make_directory(self, path: Path) -> None:
         """Make a directory only its owner may enter, and those above it; fine if it is there."""
-        try:
-            path.mkdir(mode=0o700)
-        except FileNotFoundError:  # `parents=True` would let everybody into those above
-            self.make_directory(path.parent)
-            path.mkdir(mode=0o700, exist_ok=True)
-        except FileExistsError:
-            if not path.is_dir():
-                raise
+        missing = list(itertools.takewhile(lambda each: not each.is_dir(), (path, *path.parents)))
+        for each in reversed(missing):  # one by one: `parents=True` would let everybody into those above
+            each.mkdir(mode=0o700, exist_ok=True)
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name on the same file system, replacing what had it."""
