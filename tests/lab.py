@@ -32,6 +32,7 @@ from bgfetch.registrations.port import (
 from bgfetch.registrations.sqlite import SqliteRegistrations
 from bgfetch.transports.base import Deadlines, Limits, Transport
 from bgfetch.transports.curl import CurlTransport, Trust
+from bgfetch.transports.loops import Loops
 from bgfetch.vfs import Vfs
 
 __all__ = ["IMPATIENT", "QUICK", "Ended", "Lab", "asking"]
@@ -99,8 +100,11 @@ class Lab:
         self.store = SqliteRegistrations(self.database)
         self.clock = clock
         self.stores = Stores(self.store, Partials(home / "partials", vfs), Blobs(home / "blobs", vfs))
-        self.transport = transport or CurlTransport(
-            deadlines=deadlines, trust=trust or Trust(), user_agent="bgfetch-test"
+        self.transport = transport or Loops(
+            [
+                CurlTransport(deadlines=deadlines, trust=trust or Trust(), user_agent="bgfetch-test")
+                for _ in range(2)
+            ]
         )
         self._settled: queue.Queue[tuple[int, int]] = queue.Queue()
         self.driver = Driver(
