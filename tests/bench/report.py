@@ -29,7 +29,7 @@ _COLUMNS = ("candidate", "runs", "wall s median / best", "CPU s median / best", 
 
 _INTRODUCTION = """# Benchmarks
 
-This page is written by the benchmark itself, from the figures of one run: `{command}`.
+This page is written by the benchmark itself, from the figures of `{command}`.
 
 ## How to run it
 
