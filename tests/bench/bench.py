@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ _POWERS = {"K": 10, "M": 20, "G": 30}
 def main(words: list[str]) -> int:
     """Measure, print, write; 0 even where goals are missed: a figure is no failure."""
     options = _options(words)
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # so that servers and gigabytes go away all the same
     if options.replay is None:
         result = _measure(options)
         options.json.parent.mkdir(parents=True, exist_ok=True)
