@@ -13,12 +13,12 @@ from bgfetch.testing import OriginServer
 
 
 def test_segments_share_a_connection(tmp_path: Path) -> None:
-    """A file fetched segment by segment over one connection takes one connection, not one for each segment."""
+    """A file fetched segment by segment takes one connection in each of the two loops, not one for each segment."""
     body = random.Random(1).randbytes((40 << 20) + 57)
     with OriginServer(body) as origin, Lab(tmp_path, caps=Caps(per_record=1)) as lab:
         assert lab.fetch(asking(origin.url)).body == body
-        assert len(origin.requests) > 1
-        assert {request.connection for request in origin.requests} == {0}
+        assert len(origin.requests) > 2
+        assert len({request.connection for request in origin.requests}) <= 2
 
 
 @pytest.mark.parametrize("size", [1, 65536])
