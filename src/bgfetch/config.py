@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?(?:/s)?", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off", "")
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -58,6 +60,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _truth(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in (*_TRUE, *_FALSE):
+        raise InvalidRequest(f"neither yes nor no: {text[:40]!r}; write 1 or 0")
+    return word in _TRUE
+
+
 def _setting(default: T, read: Callable[[str], T], unit: str, meaning: str) -> T:
     return field(default=default, metadata={"read": read, "unit": unit, "meaning": meaning})
 
@@ -83,6 +92,7 @@ class Settings:
     )
     retry_scale: float = _setting(1.0, float, "factor", "on the delays between attempts")
     most_bytes: int = _setting(1 << 40, size, "bytes", "longest body that announces no length")
+    in_process: bool = _setting(False, _truth, "0 or 1", "use no daemon: fetch in the process that asks")
     ca_file: str = _setting("", str, "path", "certificates to trust instead of the usual ones")
 
 

@@ -190,7 +190,7 @@ class Getting:
             raise DuplicateId(
                 f"the id {name!r} is busy with other requests; see `bgfetch show {name}`, or choose another id"
             )
-        self._wiring.runner.run(live.uid, requests)
+        self._wiring.runs.run(live.uid, requests)
         await live.resume()
         return live
 
@@ -222,7 +222,7 @@ class Getting:
         """
         import asyncio  # noqa: PLC0415 - a cached file is given without it
 
-        while not self._wiring.runner.run(registration.uid, requests):
+        while not self._wiring.runs.run(registration.uid, requests):
             progress = registration.progress
             yield progress
             if progress.state is State.SETTLED:

@@ -20,8 +20,6 @@ from bgfetch.core.matching import QueryOptions, match_records
 from bgfetch.core.model import FailureReason, Icon, Progress, ReplyHead, Request, Result, State
 from bgfetch.core.names import name_from_url
 from bgfetch.core.urls import redacted
-from bgfetch.engine.runner import Runner
-from bgfetch.engine.tasks import Look
 from bgfetch.errors import (
     Aborted,
     BadStatus,
@@ -37,6 +35,7 @@ from bgfetch.errors import (
 )
 from bgfetch.registrations.port import RecordRow, RegistrationRow, Registrations, Wish
 from bgfetch.response import FileBody, GrowingBody, Response, Stand
+from bgfetch.running import Look, Runs
 from bgfetch.sources.https import checked_request
 from bgfetch.vfs import Vfs
 from bgfetch.worker.builtin import full_reply, whole_reply
@@ -66,7 +65,7 @@ class Home:
     partials: Partials
     blobs: Blobs
     links: Links
-    runner: Runner
+    runner: Runs
     clock: Clock
     vfs: Vfs
     root: Path
@@ -106,7 +105,7 @@ class BackgroundFetchRegistration:
     def progress(self) -> Progress:
         """How it stands now."""
         if self._home.runner.running(self.uid):
-            last = self._home.runner.bulletin.last(self.uid)
+            last = self._home.runner.last(self.uid)
             if last is not None:
                 return last
         return stored_progress(self._refreshed())
@@ -187,7 +186,7 @@ class BackgroundFetchRegistration:
                 stop()
 
     def _raise_if_broken(self) -> None:
-        bug = self._home.runner.bulletin.bug
+        bug = self._home.runner.bug
         if bug is not None:
             msg = f"bgfetch stopped by a bug of its own ({bug!r}); every byte that came is kept, and {self.id!r} goes on when asked again"
             raise RuntimeError(msg) from bug

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
     from bgfetch.engine.tasks import Job
     from bgfetch.manager import BackgroundFetchManager
     from bgfetch.registrations.sqlite import SqliteRegistrations
+    from bgfetch.running import Runs
     from bgfetch.transports.curl import Trust
     from bgfetch.worker.builtin import BuiltinWorker
 
@@ -125,6 +126,11 @@ class Wiring:
 
         return BuiltinWorker(self.registrations, self.entries)
 
+    @property
+    def runs(self) -> Runs:
+        """Who runs registrations for this process."""
+        return self.runner
+
     @cached_property
     def runner(self) -> Runner:
         """What runs registrations in this process."""
@@ -150,7 +156,7 @@ class Wiring:
             partials=self.partials,
             blobs=self.blobs,
             links=self.links,
-            runner=self.runner,
+            runner=self.runs,
             clock=self.clock,
             vfs=self.vfs,
             root=self.root,

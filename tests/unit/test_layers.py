@@ -21,6 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"core"}),
     frozenset({"vfs", "clock", "database", "stored"}),  # the platform, one small class of a kind
     frozenset({"sources", "transports", "cache", "registrations", "wire"}),  # adapters behind ports
+    frozenset({"running"}),  # who runs registrations, as those see it who want them run
     frozenset({"engine", "worker", "client"}),  # what runs downloads, handlers, and the far end
     frozenset({"response"}),
     frozenset({"caches", "maintenance"}),

@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 from bgfetch.core.model import Progress, Result, State
 from bgfetch.engine.tasks import Job, told
+from bgfetch.running import Listener
 
-__all__ = ["Bulletin", "Listener", "progress_of"]
-
-Listener = Callable[[Progress], None]
+__all__ = ["Bulletin", "progress_of"]
 
 # What a registration shows when its records differ: the first of these that any of them is in.
 _SHOWN_FIRST = (

@@ -12,14 +12,15 @@ import threading
 from collections.abc import Callable, Sequence
 
 from bgfetch.clock import Clock
-from bgfetch.core.model import Headers, Request
+from bgfetch.core.model import Headers, Progress, Request
 from bgfetch.core.urls import is_secret_header
-from bgfetch.engine.bulletin import Bulletin, Listener
+from bgfetch.engine.bulletin import Bulletin
 from bgfetch.engine.claims import Claims
 from bgfetch.engine.driver import Driver
-from bgfetch.engine.tasks import Job, Look
+from bgfetch.engine.tasks import Job
 from bgfetch.errors import CacheError, InvalidState
 from bgfetch.registrations.port import OutboxEvent, Registrations, Wish
+from bgfetch.running import Listener, Look
 
 __all__ = ["Runner"]
 
@@ -98,6 +99,15 @@ class Runner:
     def bulletin(self) -> Bulletin:
         """Where progress is told."""
         return self.driver.bulletin
+
+    @property
+    def bug(self) -> BaseException | None:
+        """What the driver died of, or None while it lives."""
+        return None if self._driver is None else self._driver.bulletin.bug
+
+    def last(self, uid: int) -> Progress | None:
+        """What was told last of it in this process, or None."""
+        return None if self._driver is None else self._driver.bulletin.last(uid)
 
     def listen(self, uid: int, listener: Listener) -> Callable[[], None]:
         """Be told of progress; returns how to stop that."""

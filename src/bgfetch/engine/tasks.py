@@ -21,6 +21,7 @@ from bgfetch.registrations.port import (
     Settlement,
     Wish,
 )
+from bgfetch.running import Look
 
 __all__ = ["Job", "Look", "RecordTask", "told"]
 
@@ -28,23 +29,6 @@ __all__ = ["Job", "Look", "RecordTask", "told"]
 def told(finish: do.Finish) -> str:
     """A failure as it is stored and shown: its word, by which callers tell it from others, then the sentence."""
     return f"{finish.kind}: {finish.detail}" if finish.kind else finish.detail
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a record stands at one moment.
-
-    Args:
-        reply: The head of its response, once that is there.
-        generation: Counts its beginnings: bytes of another one are void.
-        front: Bytes held from the first one on.
-        total: Length of the body, or None while unknown.
-    """
-
-    reply: ReplyHead | None
-    generation: int
-    front: int
-    total: int | None
 
 
 @dataclass(slots=True, eq=False)
