@@ -176,7 +176,7 @@ class Wiring:
         if "database" in self.__dict__:
             self.database.close()
 
-    def _driver(self, settled: Callable[[Job, int], None]) -> Driver:
+    def _driver(self, settled: Callable[[Job, int], None], lost: Callable[[int], None]) -> Driver:
         from bgfetch.core.machine import Policy
         from bgfetch.engine.driver import Driver, Stores
         from bgfetch.engine.scheduler import Caps
@@ -218,6 +218,7 @@ class Wiring:
             ),
             settled=settled,
             limits=limited,
+            lost=lost,
         )
 
     def _tag(self) -> None:

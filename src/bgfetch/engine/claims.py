@@ -55,6 +55,12 @@ class Claims:
                 self._vfs.unlink(self._path(uid))
             lock.release()
 
+    def forget(self, uid: int) -> None:
+        """Another process runs it: its lock file is not ours to delete."""
+        lock = self._held.pop(uid, None)
+        if lock is not None:
+            lock.release()
+
     def close(self) -> None:
         """Let other processes go on with what is unfinished."""
         for lock in self._held.values():

@@ -80,6 +80,7 @@ class Driver:
         caps: Most connections.
         limits: Where rates are set, if anywhere.
         settled: Called on the driver's thread with (job, outbox event id) when a registration has settled.
+        lost: Called on the driver's thread with the uid of a registration that another process runs now.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Driver:
         caps: Caps,
         settled: Callable[[Job, int], None],
         limits: Limits | None = None,
+        lost: Callable[[int], None] | None = None,
     ) -> None:
         self._registrations = stores.registrations
         self._transport = transport
@@ -99,6 +101,7 @@ class Driver:
         self._clock = clock
         self._policy = policy
         self._settled = settled
+        self._lost_to_another = lost
         self._inbox: queue.SimpleQueue[tuple[RecordTask, on.Event] | Callable[[], None]] = queue.SimpleQueue()
         self._opener = Opener(stores.partials, stores.blobs, clock, retry_scale=policy.retry_scale)
         self._flights = Flights(transport, clock, self._post)
@@ -509,6 +512,8 @@ class Driver:
                 self._flights.stop_all(task)
                 self._scheduler.remove(task)
                 self._opener.let_go(task, keep=True)
+            if self._lost_to_another is not None:
+                self._lost_to_another(uid)
 
     # Closing.
 

@@ -24,7 +24,7 @@ from bgfetch.running import Listener, Look
 
 __all__ = ["Runner"]
 
-MakeDriver = Callable[[Callable[[Job, int], None]], Driver]
+MakeDriver = Callable[[Callable[[Job, int], None], Callable[[int], None]], Driver]
 
 
 class Runner:
@@ -34,7 +34,7 @@ class Runner:
         registrations: The store.
         claims: The locks of this process.
         clock: The time.
-        make_driver: Makes the driver, given whom to tell of settlements.
+        make_driver: Makes the driver, given whom to tell of settlements and of what another process runs now.
         deliver: Handles a settle event; called on the driver's thread.
     """
 
@@ -92,7 +92,7 @@ class Runner:
     def driver(self) -> Driver:
         """The driver, made when first asked for."""
         if self._driver is None:
-            self._driver = self._make_driver(self._on_settled)
+            self._driver = self._make_driver(self._on_settled, self._on_lost)
         return self._driver
 
     @property
@@ -137,6 +137,11 @@ class Runner:
                     self._deliver(event, now)
         self._running.discard(uid)
         self._claims.release(uid)
+
+    def _on_lost(self, uid: int) -> None:
+        """Where locks lie two processes may claim one registration: the later one has it, and may lose it again."""
+        self._running.discard(uid)
+        self._claims.forget(uid)
 
 
 def _without_missing_secrets(request: Request) -> Request:
