@@ -20,8 +20,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"core"}),
     frozenset({"vfs", "clock", "database", "stored"}),  # the platform, one small class of a kind
-    frozenset({"sources", "transports", "cache", "registrations", "wire"}),  # adapters behind ports
+    frozenset({"sources", "transports", "cache", "registrations"}),  # adapters behind ports
     frozenset({"running"}),  # who runs registrations, as those see it who want them run
+    frozenset({"wire", "address"}),  # what client and daemon agree on
     frozenset({"engine", "worker", "client"}),  # what runs downloads, handlers, and the far end
     frozenset({"response"}),
     frozenset({"caches", "maintenance"}),
