@@ -52,12 +52,14 @@ class PieceWriter:
 
     Args:
         partial: Where it goes.
-        start: Offset in the body of the first byte; the piece's bytes before it are held.
+        start: Offset in the body of the first byte; the piece's bytes before it are held, unless it is `ahead`.
         stop: Offset to stop at, or None for the end of the transfer. May be lowered while bytes come.
         stored: Called with (start, stop, differs) after bytes are written; `differs` says that other bytes
             stood there before.
         inspect: Judges the first bytes of the body before any is written.
         compare: A repair: whole pieces only, and one that has its checksum already is left as it is.
+        ahead: The piece's bytes before `start` are on their way: what comes is kept until they are held. It must
+            end within that piece.
         pool: Lends the buffer.
     """
 
@@ -71,6 +73,7 @@ class PieceWriter:
         pool: BufferPool,
         inspect: Callable[[bytes], Fault | None] | None = None,
         compare: bool = False,
+        ahead: bool = False,
     ) -> None:
         self.position = start
         self.stop = stop
@@ -81,20 +84,22 @@ class PieceWriter:
         self._compare = compare
         self._index, self._fill = divmod(start, PIECE)
         self._written = self._fill
-        self._crc = self._first_crc()
+        within = stop is not None and stop <= (self._index + 1) * PIECE
+        self.ahead = ahead and within and partial.slot(self._index).length < self._fill
+        self._crc = 0 if self.ahead else self._first_crc()
         self._buffer = pool.lend()
         partial.acquire()
 
     def _first_crc(self) -> int:
-        if self._fill == 0:
+        if self._written == 0:
             return 0
         slot = self._partial.slot(self._index)
-        if slot.length == self._fill:
+        if slot.length == self._written:
             return slot.crc
-        if slot.length < self._fill:
+        if slot.length < self._written:
             raise OSError(errno.EIO, f"piece {self._index} has lost its beginning")
         # A flight that was given up stored a little more of this piece meanwhile: the prefix is good all the same.
-        prefix = memoryview(bytearray(self._fill))
+        prefix = memoryview(bytearray(self._written))
         self._partial.read_into(prefix, self._index * PIECE)
         return int(_extend(0, bytes(prefix)))
 
@@ -140,7 +145,17 @@ class PieceWriter:
             self.stop is not None and self._index * PIECE + self._fill == self.stop
         )
 
+    def _catch_up(self) -> None:
+        """Go on as any other transfer when the bytes before are held by now."""
+        if self._partial.slot(self._index).length >= self._written:
+            self._crc = _extend(self._first_crc(), bytes(self._buffer[self._written : self._fill]))
+            self.ahead = False
+
     def _put(self) -> None:
+        if self.ahead:
+            self._catch_up()
+            if self.ahead:
+                return
         if self._inspect is not None:
             fault = self._inspect(bytes(self._buffer[: min(1024, self._fill)]))
             if fault is not None:

@@ -26,13 +26,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class OpenFlight:
-    """Send this request; `compare`: replace only pieces that differ from what is held."""
+    """Send this request; `compare`: replace only pieces that differ from what is held.
+
+    `ahead`: another flight brings the beginning of the piece; what comes is kept until that is stored.
+    """
 
     flight: int
     ask: Ask
     headers: Headers
     hops: int = 0
     compare: bool = False
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,9 @@ class Leg:
         headers: Header fields granted to this hop.
         hops: Redirects followed to get here.
         rate: Bytes a second lately, as the driver measured.
+        age: Seconds since it was asked for, as the driver measured.
+        gathered: Bytes that came behind `position` and are not stored yet, as the driver measured.
+        waiting: Whether all came, to be stored when the bytes before them are: no connection is in use any more.
         fresh: Whether it brought bytes that were never held before.
         position: How far its bytes are stored.
     """
@@ -48,6 +51,9 @@ class Leg:
     headers: Headers
     hops: int = 0
     rate: float = 0.0
+    age: float = 0.0
+    gathered: int = 0
+    waiting: bool = False
     fresh: bool = False
     position: int = field(init=False)
 
@@ -57,7 +63,7 @@ class Leg:
     @property
     def flight(self) -> Flight:
         """What the planner looks at."""
-        return Flight(self.start, self.stop, self.position, self.rate)
+        return Flight(self.start, self.stop, self.position + self.gathered, self.rate, self.age)
 
     @property
     def address(self) -> Address:

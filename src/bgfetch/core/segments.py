@@ -1,17 +1,18 @@
 """Which bytes to ask for next, and how to share the last ones out.
 
 The unit on disk is the piece: `PIECE` bytes with a checksum of its own, held always as a prefix from its start.
-So a segment may start anywhere a gap starts, but ends on a piece boundary or at the end of the body.
+So a segment may start anywhere a gap starts, but ends on a piece boundary or at the end of the body. Only where a
+slow line leaves connections idle the rest of a piece is shared too: the later part waits in memory for the earlier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bgfetch.core.spans import Span, Spans
 
-__all__ = ["FIRST_SEGMENT", "PIECE", "Flight", "plan", "segment_size", "shorten"]
+__all__ = ["FIRST_SEGMENT", "PIECE", "Flight", "plan", "segment_size", "shorten", "useful"]
 
 PIECE = 1 << 20
 """Bytes of a piece: large enough that a write per piece costs nothing, small enough to lose at a kill."""
@@ -19,7 +20,13 @@ PIECE = 1 << 20
 FIRST_SEGMENT = 8 * PIECE
 """What the first request asks for: a small model whole, and of a large one the total and its validators."""
 
-LARGEST_SEGMENT = 16 * PIECE
+LARGEST_SEGMENT = 4 * PIECE
+
+CRUMB = PIECE // 16
+"""Bytes that a piece under way is split at in multiples of: a few round trips' worth on a slow line."""
+
+WORTH = 1.0  # s; a flight that needs less is left alone: another one needs two round trips to begin
+KNOWN_AFTER = 0.5  # s; a younger flight's rate is that of its slow start
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +38,24 @@ class Flight:
         stop: Where it ends; None while the length is unknown.
         position: How far its bytes are stored, offset in the body.
         rate: Bytes a second lately.
+        age: Seconds since it was asked for.
     """
 
     start: int
     stop: int | None
     position: int
     rate: float = 0.0
+    age: float = 0.0
+
+    @property
+    def left(self) -> int:
+        """Bytes to come, 0 while that is unknown."""
+        return 0 if self.stop is None else max(0, self.stop - self.position)
+
+    @property
+    def seconds(self) -> float:
+        """How long the rest takes; without an end while nothing comes."""
+        return self.left / self.rate if self.rate > 0 else float("inf")
 
 
 def plan(held: Spans, flying: Sequence[Span], *, total: int, size: int, streams: int) -> list[Span]:
@@ -72,7 +91,7 @@ def plan(held: Spans, flying: Sequence[Span], *, total: int, size: int, streams:
 
 
 def segment_size(remaining: int, streams: int) -> int:
-    """Bytes for the next segments: half a fair share of what remains, whole pieces, 1 to 16 MiB.
+    """Bytes for the next segments: half a fair share of what remains, whole pieces, 1 to 4 MiB.
 
     Shrinking segments keep every connection busy to the end without dropping any (guided self-scheduling,
     Polychronopoulos and Kuck 1987); the upper end keeps the contiguous front moving for the hasher.
@@ -84,18 +103,34 @@ def segment_size(remaining: int, streams: int) -> int:
 def shorten(flights: Mapping[int, Flight]) -> tuple[int, int] | None:
     """Whose tail an idle connection should take: (flight, its new stop), or None where it does not pay.
 
-    The flight that needs longest gives the later half, cut on a piece boundary. It loses its connection at the
-    cut, so one that needs less than a second more is left alone.
+    The flight that needs longest gives the later half, cut on a piece boundary where there is one, else within the
+    piece. It loses its connection at the cut, so one that needs less than a second more is left alone.
     """
     slowest: tuple[float, int, int] | None = None
     for key, flight in flights.items():
-        if flight.stop is None:
-            continue
-        left = flight.stop - flight.position
-        cut = (flight.position + left // 2 + PIECE - 1) // PIECE * PIECE
-        if not flight.position < cut < flight.stop:
-            continue
-        seconds = left / flight.rate if flight.rate > 0 else float("inf")
-        if seconds > 1 and (slowest is None or seconds > slowest[0]):
-            slowest = (seconds, key, cut)
+        cut = _cut(flight)
+        if cut is not None and flight.seconds > WORTH and (slowest is None or flight.seconds > slowest[0]):
+            slowest = (flight.seconds, key, cut)
     return None if slowest is None else slowest[1:]
+
+
+def _cut(flight: Flight) -> int | None:
+    """Where a flight would be cut, or None where it cannot be."""
+    middle = flight.position + flight.left // 2
+    for unit in (PIECE, CRUMB):
+        cut = (middle + unit - 1) // unit * unit
+        if flight.position < cut < flight.position + flight.left:
+            return cut if unit == PIECE or _is_slow(flight) else None
+    return None
+
+
+def _is_slow(flight: Flight) -> bool:
+    """Whether a flight is known to be so slow that the rest of one piece is worth another connection."""
+    return flight.age >= KNOWN_AFTER and flight.rate > 0 and flight.seconds > WORTH
+
+
+def useful(flights: Iterable[Flight]) -> int:
+    """How many connections could share what is under way: one for each second that a slow flight still needs."""
+    return sum(
+        max(1, int(min(each.seconds, each.left // CRUMB))) if _is_slow(each) else 1 for each in flights
+    )

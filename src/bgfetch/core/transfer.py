@@ -15,7 +15,7 @@ from bgfetch.core.flights import Address, Leg
 from bgfetch.core.model import Fault, Request
 from bgfetch.core.ranges import is_strong
 from bgfetch.core.repair import Repair
-from bgfetch.core.segments import FIRST_SEGMENT, PIECE, plan, segment_size, shorten
+from bgfetch.core.segments import FIRST_SEGMENT, PIECE, plan, segment_size, shorten, useful
 from bgfetch.core.spans import Span, Spans
 from bgfetch.core.urls import Hop, redacted
 from bgfetch.core.verdicts import Accept, Ask, Known, Refuse, Restart
@@ -117,7 +117,17 @@ class Transfer:
         """How many connections could be put to use, >= 1."""
         if self.total is None or not self.in_parts:
             return 1
-        return max(1, -(-self._missing(self.total).length // PIECE))
+        under_way = useful(leg.flight for leg in self.flights.values() if not leg.waiting)
+        return max(1, -(-self._missing(self.total).length // PIECE), under_way)
+
+    @property
+    def idle(self) -> int:
+        """Connections it may use and does not."""
+        return self.connections - len(self.flights) + self._waiting
+
+    @property
+    def _waiting(self) -> int:
+        return sum(leg.waiting for leg in self.flights.values())
 
     def _missing(self, total: int) -> Spans:
         return self.repair.doubtful or self.held.gaps(total)
@@ -132,7 +142,8 @@ class Transfer:
         held = Spans.of([(0, self.total)]).without(missing)
         flying = [Span(leg.position, leg.stop) for leg in self.flights.values() if leg.stop is not None]
         size = segment_size(missing.length, self.connections)
-        spans = plan(held, flying, total=self.total, size=size, streams=self.connections)
+        streams = self.connections + self._waiting
+        spans = plan(held, flying, total=self.total, size=size, streams=streams)
         before = list(self.flights)
         opened = [self._open(span.start, span.stop) for span in spans]
         return [*opened, *self._share_tails(before)]
@@ -147,8 +158,11 @@ class Transfer:
     def _share_tails(self, givers: Sequence[int]) -> list[do.Command]:
         """Give idle connections the tails of those flights; what has only just been opened gives nothing."""
         shared: list[do.Command] = []
-        settled = {flight: self.flights[flight].flight for flight in givers}
-        while len(self.flights) < self.connections and not self.repair.doubtful:
+        settled = {
+            flight: self.flights[flight].flight for flight in givers if not self.flights[flight].waiting
+        }
+        # What waits takes memory though no connection: no more of it than there are connections.
+        while self.idle > 0 and self._waiting < self.connections and not self.repair.doubtful:
             victim = shorten(settled)
             if victim is None:
                 break
@@ -177,7 +191,9 @@ class Transfer:
     def _launch(self, leg: Leg) -> do.Command:
         flight, self._next_flight = self._next_flight, self._next_flight + 1
         self.flights[flight] = leg
-        return do.OpenFlight(flight, leg.ask, leg.headers, leg.hops, compare=bool(self.repair.doubtful))
+        ahead = leg.start % PIECE > 0 and not self.held.covers((leg.start - 1, leg.start))
+        compare = bool(self.repair.doubtful)
+        return do.OpenFlight(flight, leg.ask, leg.headers, leg.hops, compare=compare, ahead=ahead)
 
     def redirect(self, leg: Leg, hop: Hop) -> do.Command:
         """Ask for a flight's segment at the target of a redirect."""

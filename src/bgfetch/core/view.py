@@ -86,6 +86,11 @@ class RecordView:
         return self._transfer.wants_connections
 
     @property
+    def idle(self) -> int:
+        """Connections it may use and does not."""
+        return self._transfer.idle
+
+    @property
     def settled(self) -> bool:
         """Whether it is over."""
         return self.state is State.SETTLED

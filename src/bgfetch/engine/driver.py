@@ -288,8 +288,8 @@ class Driver:
             self._count(task, event)
         elif isinstance(event, on.FlightEnded | on.FlightFailed):
             self._landed(task, event)
-        elif isinstance(event, on.ReplyJudged) and isinstance(event.verdict, Retry):
-            self._maybe_refused(task, event.verdict.fault)
+        elif isinstance(event, on.ReplyJudged):
+            self._answered(task, event)
         before = machine.known
         for command in machine.handle(event, now=self._clock.now(), chance=self._clock.chance()):
             self._execute(task, command)
@@ -311,6 +311,12 @@ class Driver:
             table.pop(event.flight, None)
         if isinstance(event, on.FlightFailed):
             self._maybe_refused(task, event.fault)
+
+    def _answered(self, task: RecordTask, event: on.ReplyJudged) -> None:
+        if event.flight in task.opened:
+            self._scheduler.answered(task, self._clock.monotonic() - task.opened[event.flight])
+        if isinstance(event.verdict, Retry):
+            self._maybe_refused(task, event.verdict.fault)
 
     def _maybe_refused(self, task: RecordTask, fault: Fault) -> None:
         if fault.kind in _TOO_MUCH:
@@ -418,7 +424,8 @@ class Driver:
         self._scheduler.tick(now)
         self._measure(now)
         for task, granted in self._scheduler.grants().items():
-            if task.granted != granted and task.transferring:
+            # An idle connection asks again: what was not worth sharing a moment ago may be by now.
+            if (task.granted != granted or task.machine.idle > 0) and task.transferring:
                 task.granted = granted
                 self._handle(task, on.ConnectionsGranted(granted))
         self._follow()
@@ -441,9 +448,15 @@ class Driver:
         for task in self._scheduler.running:
             ages, rates = {}, {}
             for flight, leg in task.machine.flights.items():
-                age = now - task.opened.get(flight, now)
-                ages[flight] = age
-                leg.rate = rates[flight] = (leg.position - leg.start) / age if age > 0 else 0.0
+                receiver = task.receivers.get(flight)
+                if receiver is not None:
+                    leg.gathered, leg.waiting = receiver.gathered, receiver.waiting
+                if leg.waiting and receiver is not None:
+                    receiver.settle(hopeless=task.machine.held.ends_at(leg.start))
+                    continue
+                leg.age = ages[flight] = now - task.opened.get(flight, now)
+                got = leg.position + leg.gathered - leg.start
+                leg.rate = rates[flight] = got / leg.age if leg.age > 0 else 0.0
             for flight in laggards(rates, ages):
                 self._handle(task, on.FlightLagged(flight))
 

@@ -62,6 +62,8 @@ class Flights:
     def stop(self, task: RecordTask, flight: int) -> None:
         """Give a flight up; its end is heard of."""
         self._transport.stop(task.opened_as(flight))
+        if flight in task.receivers:
+            task.receivers[flight].settle(hopeless=True)
 
     def stop_all(self, task: RecordTask) -> None:
         """Give all flights of a record up, and hear of none."""

@@ -6,6 +6,8 @@ the flight lasts (a record that restarts gives up its flights and begins a new g
 
 from __future__ import annotations
 
+import errno
+import threading
 from collections.abc import Callable
 from functools import partial as bind
 
@@ -62,6 +64,8 @@ class FlightReceiver:
         self._reached = reached
         self._replied = replied
         self._sent = sent
+        self._ending = threading.Lock()  # the transport's end of it and the driver's
+        self._waiting = self._hopeless = False
         self._stop_at: int | None = None
         self._writer: PieceWriter | None = None
         self._fault: Fault | None = None
@@ -71,6 +75,12 @@ class FlightReceiver:
         self._stop_at = stop
         if self._writer is not None:
             self._writer.stop = stop
+
+    @property
+    def gathered(self) -> int:
+        """Bytes taken and not stored yet. Any thread."""
+        writer = self._writer
+        return 0 if writer is None else writer.gathered
 
     def connected(self, address: str) -> None:
         """Remember whether a public address was reached."""
@@ -104,6 +114,7 @@ class FlightReceiver:
                 refusal, content_type=reply.headers.get("content-type", ""), asked=command.ask.named
             ),
             compare=command.compare,
+            ahead=command.ahead,
         )
 
     def _stored(self, start: int, stop: int, differs: bool) -> None:  # noqa: FBT001 - the writer's callback
@@ -131,15 +142,43 @@ class FlightReceiver:
         self._sent(count)
 
     def ended(self) -> None:
-        """The exchange is over: store the rest, then say so."""
+        """The exchange is over: store the rest, then say so; what is ahead of its piece waits for `settle`."""
+        with self._ending:
+            self._waiting = True
+            self._try_to_end()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether all came and the bytes before it are not stored yet. Any thread."""
+        return self._waiting
+
+    def settle(self, *, hopeless: bool = False) -> None:
+        """End what waits, if it can be stored now. Any thread.
+
+        Args:
+            hopeless: It should be by now, or is not wanted any more: it fails otherwise.
+        """
+        with self._ending:
+            self._hopeless = self._hopeless or hopeless
+            if self._waiting:
+                self._try_to_end()
+
+    def _try_to_end(self) -> None:
         flushed = self._flushed()
         fault = self._fault or flushed
+        if fault is None and self._writer is not None and self._writer.ahead:
+            if not self._hopeless:
+                return
+            fault = disk_fault(OSError(errno.EIO, "a piece has lost its beginning"))
+        self._waiting = False
+        self._close()
         flight = self._command.flight
         self._post(on.FlightEnded(flight) if fault is None else on.FlightFailed(flight, fault))
 
     def failed(self, fault: Fault) -> None:
         """The exchange broke: what came before is good."""
         disk = self._flushed()
+        self._close()
         if disk is not None and fault.kind in ("stopped", "truncated", "reset", "stall"):
             fault = disk
         self._post(on.FlightFailed(self._command.flight, self._fault or fault))
@@ -153,7 +192,9 @@ class FlightReceiver:
             return found.fault
         except OSError as error:
             return disk_fault(error)
-        finally:
+        return None
+
+    def _close(self) -> None:
+        if self._writer is not None:
             self._writer.close()
             self._writer = None
-        return None

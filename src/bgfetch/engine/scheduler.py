@@ -72,6 +72,11 @@ class Scheduler:
         """Bytes that came from the record's host."""
         self._host(task.host).received += count
 
+    def answered(self, task: RecordTask, seconds: float) -> None:
+        """How long the host took from a request, or from the connection made for it, to its reply."""
+        pacer = self._host(task.host).pacer
+        pacer.rtt = min(pacer.rtt or seconds, seconds)
+
     def refused(self, task: RecordTask, now: float) -> None:
         """The host says it is too much."""
         self._host(task.host).pacer.refused(now)
@@ -81,7 +86,9 @@ class Scheduler:
         for host in self._hosts.values():
             if host.running:
                 connections = sum(len(task.machine.flights) for task in host.running)
-                host.pacer.tick(now, host.received, connections)
+                # What was gathered counts too: a slow connection stores once in seconds, and the pacer looks oftener.
+                gathered = sum(_gathered(task) for task in host.running)
+                host.pacer.tick(now, host.received + gathered, connections)
 
     def admit(self) -> list[RecordTask]:
         """Records whose turn it is now; each has at least one connection."""
@@ -116,3 +123,7 @@ class Scheduler:
             start = min(self._caps.start, self._caps.per_host)
             self._hosts[name] = _Host(ConnectionPacer(start, self._caps.per_host))
         return self._hosts[name]
+
+
+def _gathered(task: RecordTask) -> int:
+    return sum(receiver.gathered for receiver in task.receivers.values())

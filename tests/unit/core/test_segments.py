@@ -85,7 +85,7 @@ def test_what_is_planned_is_missing_and_wanted_once(
     ],
 )
 def test_segments_shrink_towards_the_end(remaining: int, streams: int, size: int) -> None:
-    """Half a fair share, in whole pieces, 1 to 16 MiB."""
+    """Half a fair share, in whole pieces, 1 to 4 MiB."""
     assert segment_size(remaining, streams) == size
 
 
