@@ -3,7 +3,7 @@
 ``blobs/sha256/ab/<hex>`` is content of that digest. ``blobs/unverified/ab/<hex>`` is a body for which nobody knew a
 digest: its name is random, since hashing a file that nothing is compared with would cost as much as fetching it.
 Beside each stand ``.pieces`` (core.pieces), by which damage is found and mended piece by piece, and ``.json``, by
-which a lost database is rebuilt.
+which a lost database is rebuilt. A small body has its one checksum in the ``.json`` instead: a file less.
 
 The order (containerd's): sync the bytes, rename, sync the directory, and only then may anybody be told. Between the
 rename and the telling, `placed.json` in the partial's directory says whose bytes went where: a process that ends
@@ -17,7 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import google_crc32c
@@ -34,6 +34,8 @@ __all__ = ["Blobs", "Finished", "Placed"]
 
 _PLACED = "placed.json"
 _MOST_PLACED = 1 << 12  # bytes
+_CRC = re.compile(r"[0-9a-f]{8}")
+_GROUP = 64  # small bodies written at once: two descriptors each
 _NAME = re.compile(r"(sha256|unverified)/([0-9a-f]{2})/(\2[0-9a-f]{62})")
 
 
@@ -103,7 +105,8 @@ class Blobs:
         Raises:
             OSError: Nobody may be told yet; calling again goes on where this stopped, under the same names.
         """
-        names = [self._name(each) for each in finished]
+        shelf = os.urandom(1).hex()  # one for all whose name is random: its directory is synced once
+        names = [self._name(each, shelf) for each in finished]
         fresh = [
             (name, each) for name, each in zip(names, finished, strict=True) if not self._placed(name, each)
         ]
@@ -111,8 +114,11 @@ class Blobs:
             each.partial.seal(each.total)
         shelves = dict.fromkeys(self.path(name).parent for name in names)
         self._make_shelves(shelves)
-        for name, each in fresh:
-            if not self._stands(name, each):
+        absent = [(name, each) for name, each in fresh if not self._stands(name, each)]
+        for some in _groups([(name, each) for name, each in absent if each.partial.body is not None]):
+            self._place_small(some)
+        for name, each in absent:
+            if each.partial.body is None:
                 self._place(name, each)
         for name in names:
             self._vfs.make_read_only(self.path(name))
@@ -168,15 +174,17 @@ class Blobs:
         each.partial.sync_names()
 
     @staticmethod
-    def _name(each: Finished) -> str:
+    def _name(each: Finished, shelf: str) -> str:
         if not each.partial.blob:
-            digest = each.sha256 or os.urandom(32).hex()
+            digest = each.sha256 or shelf + os.urandom(31).hex()
             kind = "sha256" if each.sha256 else "unverified"
             each.partial.blob = f"{kind}/{digest[:2]}/{digest}"
         return each.partial.blob
 
     def _placed(self, name: str, each: Finished) -> bool:
         """Whether an earlier attempt came so far that the bytes have left the partial."""
+        if each.partial.body is not None:
+            return False
         return self._vfs.size(each.partial.data_path) is None and self.size(name) == each.total
 
     def _stands(self, name: str, each: Finished) -> bool:
@@ -204,6 +212,15 @@ class Blobs:
         self._vfs.replace(_beside(target, "json"), encode(each.facts), durable=False)
         self._vfs.rename(each.partial.data_path, target)
 
+    def _place_small(self, some: Sequence[tuple[str, Finished]]) -> None:
+        """Write these bodies from memory; what stands beside each has its name before it."""
+        files: list[tuple[Path, bytes]] = []
+        for name, each in some:
+            target, body = self.path(name), each.partial.body or b""
+            facts = replace(each.facts, crc32c=f"{google_crc32c.value(body):08x}")
+            files += [(_beside(target, "json"), encode(facts)), (target, body)]
+        self._vfs.put_all(files)
+
     def remove(self, name: str) -> int:
         """Delete a blob and what stands beside it; bytes freed."""
         path = self.path(name)
@@ -229,11 +246,14 @@ class Blobs:
             return None
 
     def slots(self, name: str) -> list[Slot]:
-        """Its table of pieces; empty where it was lost."""
+        """Its table of pieces, or the one piece of a small one; empty where that was lost."""
         try:
             return decode_slots(self._vfs.read(_beside(self.path(name), "pieces")))
         except FileNotFoundError:
+            facts = self.facts(name)
+        if facts is None or not 0 < facts.size <= PIECE or _CRC.fullmatch(facts.crc32c) is None:
             return []
+        return [Slot(facts.size, int(facts.crc32c, 16), synced=True)]
 
     def damaged(self, name: str) -> Spans:
         """The pieces whose bytes no longer have the checksum they were stored with, or are missing.
@@ -280,6 +300,10 @@ class Blobs:
                     partial.grow(index, 0, buffer[: slot.length], slot._replace(synced=False))
         finally:
             self._vfs.close(fd)
+
+
+def _groups(all_: Sequence[tuple[str, Finished]]) -> Iterator[Sequence[tuple[str, Finished]]]:
+    return (all_[start : start + _GROUP] for start in range(0, len(all_), _GROUP))
 
 
 def _beside(path: Path, kind: str) -> Path:

@@ -53,6 +53,7 @@ class BlobFacts:
         status, headers: Of the reply.
         digest: "ALG:HEX", or "".
         verified: How it was checked (core.model.Verified).
+        crc32c: Of the whole body, 8 hex digits, where no table of pieces stands beside it.
     """
 
     LARGEST: ClassVar[int] = 1 << 20
@@ -64,6 +65,7 @@ class BlobFacts:
     headers: Pairs = ()
     digest: str = ""
     verified: str = ""
+    crc32c: str = ""
 
 
 Facts = TypeVar("Facts", PartialFacts, BlobFacts)

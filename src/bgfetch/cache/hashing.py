@@ -44,7 +44,7 @@ class FrontHasher:
             self._advance(front)
 
     def _advance(self, front: Callable[[], int]) -> None:
-        buffer = memoryview(bytearray(_BLOCK))
+        buffer = memoryview(bytearray(min(_BLOCK, max(1 << 16, front() - self.position))))
         while (left := front() - self.position) > 0:
             got = self._partial.read_into(buffer[: min(left, _BLOCK)], self.position)
             if got == 0:

@@ -46,9 +46,10 @@ class Links:
     def publish(self, blob: Path, key: str, name: str) -> Path:
         """The blob under a name of its own below the root; the path."""
         target = self.path(key, name)
-        if not _same_file(blob, target):
+        if not self._linked(blob, target) and not _same_file(blob, target):
             self._vfs.make_directory(target.parent)
-            self._put(blob, target)
+            if not self._linked(blob, target):
+                self._put(blob, target)
         return target
 
     def remove(self, key: str) -> None:
@@ -64,6 +65,8 @@ class Links:
             InvalidRequest: The target is a directory, a link, or cannot be written; nothing was changed.
             CacheError: The disk refused.
         """
+        if self._linked(blob, target):
+            return
         if target.is_symlink():
             raise InvalidRequest(
                 f"{target} is a link; name the file itself, so that nothing else is overwritten"
@@ -82,6 +85,14 @@ class Links:
             raise CacheError(
                 f"{target} could not be written ({error.strerror}); the download is kept"
             ) from error
+
+    def _linked(self, blob: Path, target: Path) -> bool:
+        """Whether nothing had the name yet, nor has now but the blob: the rule, so it is tried first."""
+        try:
+            self._vfs.link(blob, target)
+        except OSError:
+            return False
+        return True
 
     def _put(self, blob: Path, target: Path) -> None:
         draft = target.with_name(f".{os.urandom(8).hex()}.bgfetch")

@@ -55,17 +55,19 @@ class Partial:
         self._suspect: set[int] = set()
         self._facts: PartialFacts | None = None  # those that could not be saved yet
         self._names_synced = False
-        vfs.make_directory(path)
+        self._slots: list[Slot] = []
+        self._data = self._table = -1
+        self._begin()
+
+    def _begin(self) -> None:
+        vfs = self._vfs
+        vfs.make_directory(self.path)
         self._data = vfs.open(self.data_path, create=True)
         try:
             self._table = vfs.open(self.pieces_path, create=True)
-        except BaseException:
-            vfs.close(self._data)
-            raise
-        try:
             self._slots = decode_slots(self._read_table())
         except BaseException:
-            self.close()
+            self._give_back()
             raise
 
     @property
@@ -82,6 +84,11 @@ class Partial:
     def facts_path(self) -> Path:
         """What the bytes are."""
         return self.path / "facts.json"
+
+    @property
+    def body(self) -> bytes | None:
+        """All bytes, where they are in memory and no file of it was made."""
+        return None
 
     @property
     def held(self) -> Spans:
@@ -341,13 +348,16 @@ class Partial:
         """One user less; the last one gives the descriptors back. The bytes stay."""
         with self._lock:
             self._users -= 1
-            if self._users:
-                return
-            # Not to be mistaken for whatever the system gives these numbers to next.
-            descriptors, self._data, self._table = (self._data, self._table), -1, -1
+            if not self._users:
+                self._give_back()
+
+    def _give_back(self) -> None:
+        # Not to be mistaken for whatever the system gives these numbers to next.
+        descriptors, self._data, self._table = (self._data, self._table), -1, -1
         for fd in descriptors:
             with contextlib.suppress(OSError):
-                self._vfs.close(fd)
+                if fd >= 0:
+                    self._vfs.close(fd)
 
     def _read_table(self) -> bytes:
         buffer = bytearray(min(_MOST_TABLE, self._vfs.size(self.pieces_path) or 0))
@@ -379,7 +389,7 @@ class Partial:
             yield from range(span.start // PIECE, (span.stop + PIECE - 1) // PIECE)
 
     def _matches(self, index: int, slot: Slot, buffer: memoryview) -> bool:
-        got = self._vfs.pread_into(self._data, buffer[: slot.length], index * PIECE)
+        got = self.read_into(buffer[: slot.length], index * PIECE)
         return got == slot.length and google_crc32c.extend(0, bytes(buffer[:got])) == slot.crc
 
 
@@ -401,6 +411,11 @@ class Partials:
         """The partial of this key, made if it is not there."""
         return Partial(self.path(key), self._vfs)
 
+    def open_new(self, key: str, make: Callable[[Path, Vfs], Partial]) -> Partial:
+        """The partial of this key, as `make` makes it where there is none."""
+        path = self.path(key)
+        return (make if self._vfs.touched(path) is None else Partial)(path, self._vfs)
+
     def fresh(self, key: str) -> Partial:
         """An empty partial in the place of whatever stands there, whose transfers may not have stopped yet:
         those go on writing where nobody reads. Nothing new is there before the old names are gone for good.
@@ -410,7 +425,7 @@ class Partials:
             self._vfs.unlink(path / name)
         self._vfs.make_directory(path)
         self._vfs.sync_directory(path)
-        return self.open(key)
+        return Partial(path, self._vfs)
 
     def exists(self, key: str) -> bool:
         """Whether bytes of it are on disk."""

@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from bgfetch.core.names import distinct
+from bgfetch.core.names import distinct, folded
 from bgfetch.errors import InvalidRequest
 from bgfetch.shelf import Got
 from bgfetch.wiring import Wiring
@@ -28,7 +28,7 @@ class Target:
     def __init__(self, path: str, *, count: int) -> None:
         self._path = Path(path)
         self._directory = count > 1
-        self._taken: list[str] = []
+        self._taken: set[str] = set()
         directory = self._path if self._directory else self._path.parent
         if not self._directory:
             _check_file(path)
@@ -41,7 +41,7 @@ class Target:
         path = self._path
         if self._directory:
             name = distinct(file.path.name, self._taken)
-            self._taken.append(name)
+            self._taken.add(folded(name))
             path = path / name
         wiring.links.export(file.path, path)
         return path

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container
 from urllib.parse import unquote
 
-__all__ = ["distinct", "name_from_content_disposition", "name_from_url", "printable", "safe_name"]
+__all__ = ["distinct", "folded", "name_from_content_disposition", "name_from_url", "printable", "safe_name"]
 
 _LONGEST = 255  # bytes of UTF-8: NAME_MAX on ext4, APFS, XFS; NTFS allows 255 UTF-16 units, never fewer bytes
 _READ = 2048  # characters from either end of a proposed name
@@ -82,22 +82,26 @@ def printable(text: str) -> str:
     return _UNSEEN.sub(_escaped, text)
 
 
-def distinct(name: str, taken: Iterable[str]) -> str:
+def distinct(name: str, taken: Container[str]) -> str:
     """The name, or "stem-2.suffix", "stem-3.suffix" ... when a file system might take it for one of `taken`.
 
     Args:
         name: A result of `safe_name`.
-        taken: Names in use; letter case and normalisation do not tell two names apart (NTFS, APFS).
+        taken: Names in use, `folded`: letter case and normalisation do not tell two names apart (NTFS, APFS).
 
     Returns:
         A name that `safe_name` would not change and that is none of `taken`.
     """
-    used = {_folded(other) for other in taken}
     candidate, number = name, 2
-    while _folded(candidate) in used:
+    while folded(candidate) in taken:
         candidate = _fitted(name, ending=f"-{number}")
         number += 1
     return candidate
+
+
+def folded(name: str) -> str:
+    """A key that is equal for names which some file system holds to be equal."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).upper().casefold())
 
 
 def _clean(text: str) -> str:
@@ -122,11 +126,6 @@ def _fitted(name: str, *, ending: str = "") -> str:
         stem, dot, suffix = name, "", ""
     tail = f"{ending}{dot}{suffix}"
     return stem.encode()[: _LONGEST - len(tail.encode())].decode(errors="ignore") + tail
-
-
-def _folded(name: str) -> str:
-    """A key that is equal for names which some file system holds to be equal."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).upper().casefold())
 
 
 def _unquoted(value: str) -> str:

@@ -6,6 +6,7 @@ import contextlib
 
 from bgfetch.cache.blobs import Blobs
 from bgfetch.cache.partials import Partial, Partials
+from bgfetch.cache.small import SmallBodies
 from bgfetch.clock import Clock
 from bgfetch.core import commands as do
 from bgfetch.core.machine import Recovered
@@ -16,6 +17,7 @@ from bgfetch.transports.faults import disk_fault
 __all__ = ["Opener"]
 
 _ATTEMPTS = 10
+_PASSING = frozenset({"disk-full", "resources"})  # others give back what they hold
 
 
 class Opener:
@@ -30,6 +32,7 @@ class Opener:
 
     def __init__(self, partials: Partials, blobs: Blobs, clock: Clock, *, retry_scale: float) -> None:
         self._partials = partials
+        self._small = SmallBodies(partials)
         self._blobs = blobs
         self._clock = clock
         self._retry_scale = retry_scale
@@ -49,7 +52,7 @@ class Opener:
         try:
             if self._resume_placed(task):
                 return do.Finish(Result.SUCCESS)
-            task.partial = self._partials.open(task.row.key)
+            task.partial = self._small.open(task.row.key)
             _recover(task, task.partial)
         except OSError as error:
             return self._failed(task, disk_fault(error))
@@ -70,7 +73,7 @@ class Opener:
             task.partial.close()
             task.partial = None
         task.open_failures += 1
-        if task.open_failures > _ATTEMPTS and fault.kind != "disk-full":
+        if task.open_failures > _ATTEMPTS and fault.kind not in _PASSING:
             return do.Finish(Result.FAILURE, fault.reason, fault.detail, fault.kind)
         task.machine.waiting_for = fault.detail
         task.retry_open = self._clock.now() + min(5.0, 0.5 * task.open_failures) * self._retry_scale

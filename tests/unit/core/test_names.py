@@ -8,7 +8,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bgfetch.core.names import distinct, name_from_content_disposition, name_from_url, printable, safe_name
+from bgfetch.core.names import (
+    distinct,
+    folded,
+    name_from_content_disposition,
+    name_from_url,
+    printable,
+    safe_name,
+)
 
 # Text dense in what names stumble over, beside any text at all.
 HOSTILE = st.text(
@@ -266,7 +273,7 @@ def test_shown_text_is_one_harmless_line(text: str) -> None:
 )
 def test_equal_names_are_told_apart(name: str, taken: list[str], expected: str) -> None:
     """Letter case and normalisation do not make two names different; a number before the suffix does."""
-    assert distinct(name, taken) == expected
+    assert distinct(name, {folded(other) for other in taken}) == expected
 
 
 @given(st.lists(ANY, max_size=12))
@@ -274,9 +281,8 @@ def test_no_two_files_overwrite_each_other(proposals: list[str]) -> None:
     """Whatever is proposed, all names are safe and differ after case-folding."""
     taken: list[str] = []
     for proposed in proposals:
-        name = distinct(safe_name(proposed), taken)
+        name = distinct(safe_name(proposed), {folded(other) for other in taken})
         check_safe(name)
         taken.append(name)
-    folded = {unicodedata.normalize("NFC", name.casefold()) for name in taken}
-    assert len(folded) == len(taken)
+    assert len({unicodedata.normalize("NFC", name.casefold()) for name in taken}) == len(taken)
     assert len({name.upper() for name in taken}) == len(taken)
