@@ -105,8 +105,8 @@ class Blobs:
         Raises:
             OSError: Nobody may be told yet; calling again goes on where this stopped, under the same names.
         """
-        shelf = os.urandom(1).hex()  # one for all whose name is random: its directory is synced once
-        names = [self._name(each, shelf) for each in finished]
+        common = os.urandom(1).hex()  # one for all whose name is random: its directory is synced once
+        names = [self._name(each, common) for each in finished]
         fresh = [
             (name, each) for name, each in zip(names, finished, strict=True) if not self._placed(name, each)
         ]
@@ -174,9 +174,9 @@ class Blobs:
         each.partial.sync_names()
 
     @staticmethod
-    def _name(each: Finished, shelf: str) -> str:
+    def _name(each: Finished, common: str) -> str:
         if not each.partial.blob:
-            digest = each.sha256 or shelf + os.urandom(31).hex()
+            digest = each.sha256 or common + os.urandom(31).hex()
             kind = "sha256" if each.sha256 else "unverified"
             each.partial.blob = f"{kind}/{digest[:2]}/{digest}"
         return each.partial.blob
