@@ -102,12 +102,12 @@ def test_migrated_one_by_one(path: Path, tmp_path: Path) -> None:
     newer.mkdir()
     for script in SCHEMA.glob("*.sql"):
         (newer / script.name).write_text(script.read_text("utf-8"), "utf-8")
-    (newer / "002_more.sql").write_text("CREATE TABLE more (a TEXT); INSERT INTO more VALUES (';');", "utf-8")
-    (newer / "003_yet.sql").write_text("ALTER TABLE more ADD COLUMN b TEXT;", "utf-8")
+    (newer / "901_more.sql").write_text("CREATE TABLE more (a TEXT); INSERT INTO more VALUES (';');", "utf-8")
+    (newer / "902_yet.sql").write_text("ALTER TABLE more ADD COLUMN b TEXT;", "utf-8")
     for _ in range(2):
         database = Database.open(path, now=0.0, schema=newer)
         assert database.rows("SELECT * FROM more") == [(";", None)]
-        assert database.rows("PRAGMA user_version") == [(3,)]
+        assert database.rows("PRAGMA user_version") == [(902,)]
         assert len(SqliteRegistrations(database).listing()) == 1
         database.close()
 
@@ -117,7 +117,7 @@ def test_failed_migration_changes_nothing(path: Path, tmp_path: Path) -> None:
     filled(path, 1)
     newer = tmp_path / "newer"
     newer.mkdir()
-    (newer / "002_broken.sql").write_text("CREATE TABLE half (a TEXT); CREATE TABLE half (a TEXT);", "utf-8")
+    (newer / "901_broken.sql").write_text("CREATE TABLE half (a TEXT); CREATE TABLE half (a TEXT);", "utf-8")
     with pytest.raises(CacheError, match="half"):
         Database.open(path, now=0.0, schema=newer)
     database = Database.open(path, now=0.0)
