@@ -19,9 +19,8 @@ from bgfetch.core import events as on
 from bgfetch.core.digests import Digest
 from bgfetch.core.flights import Leg
 from bgfetch.core.model import FailureReason, Fault, Request, Result, State
-from bgfetch.core.patience import Patience
+from bgfetch.core.patience import Patience, awaits_network
 from bgfetch.core.policy import Policy
-from bgfetch.core.retry import looks_offline
 from bgfetch.core.spans import Span, Spans
 from bgfetch.core.transfer import Recovered, Transfer
 from bgfetch.core.transitions import TRANSITIONS
@@ -69,6 +68,8 @@ class RecordMachine(RecordView):
         self._recovered = False
         self._pause_wanted = False
         self._hold: _Hold | None = None
+        self._noted: do.Note | None = None  # why it waited last, until bytes come
+        self._told_full = False
 
     def adopt(self, left: Recovered) -> None:
         """Go on from what an earlier process left; only before it is started."""
@@ -232,14 +233,15 @@ class RecordMachine(RecordView):
             return []
         transfer.stored(event.flight, Span(event.start, event.stop), differs=event.differs)
         before, self._patience = self._patience, self._patience.progressed(transfer.progress)
-        if self._patience is not before and event.flight in self.flights:
+        if self._patience.most > before.most and event.flight in self.flights:
             self.flights[event.flight].fresh = True
+        self._noted = None
         if self.state is not State.RUNNING:
             return []
         too_much = transfer.excess(self._policy.most_bytes)
         if too_much is not None:
             return self._refuse(too_much)
-        return self._go_on(now) if transfer.complete else []
+        return [*self._has_room(), *(self._go_on(now) if transfer.complete else [])]
 
     def _flight_ended(self, leg: Leg, now: float, chance: float) -> list[do.Command]:
         short = self._transfer.shortfall(leg)
@@ -277,17 +279,28 @@ class RecordMachine(RecordView):
     def _wait(self, fault: Fault, delay: float, now: float, *, asked: bool) -> list[do.Command]:
         if delay == 0:
             return self._go_on(now)
-        offline = looks_offline(fault.kind) and not asked
+        offline = awaits_network(fault.kind) and not asked
         state = State.WAITING_NETWORK if offline else State.WAITING_RETRY
         hold = _Hold(now + delay, fault.detail, state, asked)
         if self._hold is None or self._hold.until < hold.until:
             self._hold = hold
-        return [do.Note("asked-to-wait" if asked else "retrying", fault.detail), *self._go_on(now)]
+        note = do.Note("asked-to-wait" if asked else "retrying", fault.detail)
+        known, self._noted = note == self._noted, note
+        return [
+            *([] if known and offline else [note]),
+            *self._go_on(now),
+        ]  # an outage is one line, not one a look
 
     def _wait_for_disk(self, fault: Fault, now: float) -> list[do.Command]:
         until = now + self._policy.disk_poll
         self._enter(State.PAUSED_DISK, until, fault.detail)
-        return [*self._transfer.close_all(), do.Note("paused-disk", fault.detail), do.RingAt(until)]
+        told, self._told_full = self._told_full, True  # once, not at each look
+        note = [] if told else [do.Note("paused-disk", fault.detail)]
+        return [*self._transfer.close_all(), *note, do.RingAt(until)]
+
+    def _has_room(self) -> list[do.Command]:
+        told, self._told_full = self._told_full, False
+        return [do.Note("disk-has-room", "")] if told else []
 
     # Wishes.
 

@@ -1,8 +1,8 @@
 """How much more a record bears: every count that ends a record, and what makes it whole again.
 
 Invariant 5: progress resets the retry budget; being offline costs none of it, nor does waiting that a server asked
-for. Progress is more of the body than was ever held, so that a server which always breaks at the same byte and can
-never resume uses the budget up instead of sending the same bytes for ever.
+for. Progress is `LEAST_PROGRESS` more of the body than was ever held: a server which always breaks at the same byte,
+or one which sends a byte and falls silent, uses the budget up instead of being asked for ever.
 """
 
 from __future__ import annotations
@@ -13,13 +13,21 @@ from bgfetch.core.model import Fault
 from bgfetch.core.policy import Policy
 from bgfetch.core.retry import RetryBudget, backoff, looks_offline
 
-__all__ = ["LONGEST_OFFLINE_WAIT", "Patience"]
+__all__ = ["LEAST_PROGRESS", "LONGEST_OFFLINE_WAIT", "Patience", "awaits_network"]
 
-LONGEST_OFFLINE_WAIT = 5.0
-"""Seconds between looks for a network: whoever comes back online should not notice the wait."""
+LEAST_PROGRESS = 64 << 10
+"""Bytes that make an attempt worth another: a model comes in fewer attempts than it has such steps, in any case."""
+
+LONGEST_OFFLINE_WAIT = 3.0
+"""Seconds between looks for a network: with the time a look takes, what is back is noticed within 5 s."""
 
 # What a network that wants a login first does to those who already had better replies from this server.
 _PORTAL = frozenset({"not-the-file", "redirect-private", "certificate"})
+
+
+def awaits_network(kind: str) -> bool:
+    """Whether what is waited for after a `Fault.kind` is a network: any at all, or one without a login before it."""
+    return looks_offline(kind) or kind in _PORTAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class Patience:
         offline_waits: Times in a row the network was away.
         resolves: Times in a row the source was asked for a fresh URL in vain.
         changes: Times the body was another version, ever.
-        most: Bytes of the longest progress so far.
+        most: Bytes held when the budget was last whole.
     """
 
     policy: Policy
@@ -53,9 +61,9 @@ class Patience:
         return self if self.answered else replace(self, answered=True)
 
     def progressed(self, held: int) -> Patience:
-        """After bytes came: whole again if so many were never held before."""
-        if held <= self.most:
-            return self
+        """After bytes came: whole again once enough more are held than ever before."""
+        if held < self.most + LEAST_PROGRESS:
+            return self if self.served else replace(self, answered=True, served=True)
         return Patience(self.policy, answered=True, served=True, changes=self.changes, most=held)
 
     def measured_from(self, held: int) -> Patience:
@@ -99,12 +107,19 @@ class Patience:
         if self._away(fault):
             later = replace(self, offline_waits=self.offline_waits + 1)
             wait = min(LONGEST_OFFLINE_WAIT, backoff(later.offline_waits, chance)) * self.policy.retry_scale
-            return later, None if later.offline_waits > self.policy.offline_waits else wait
-        limit = self.policy.attempts if self.answered else self.policy.first_attempts
-        budget = RetryBudget(limit, self.failures).failed()
+            ended = later.offline_waits > self.policy.offline_waits and not self.policy.patient
+            return later, None if ended else wait
+        budget = RetryBudget(self._limit(fault), self.failures).failed()
         later = replace(self, failures=budget.failures)
         wait = backoff(budget.failures, chance) * self.policy.retry_scale
         return later, None if budget.exhausted else wait
 
     def _away(self, fault: Fault) -> bool:
-        return self.served and (looks_offline(fault.kind) or fault.kind in _PORTAL)
+        if self.policy.patient and looks_offline(fault.kind):
+            return True
+        return self.served and awaits_network(fault.kind)
+
+    def _limit(self, fault: Fault) -> int:
+        if self.policy.patient and awaits_network(fault.kind):
+            return self.policy.portal_waits
+        return self.policy.attempts if self.answered else self.policy.first_attempts

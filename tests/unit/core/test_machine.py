@@ -576,12 +576,29 @@ def test_a_redirect_that_leads_nowhere_is_refused() -> None:
     assert finish(script.judge(Follow("file:///etc/passwd"))).kind == "redirect-scheme"
 
 
+def test_an_outage_is_one_line_of_the_log() -> None:
+    """A network that is away for a week does not fill the disk with words; bytes end it, and the next is told."""
+    script = Script(policy=Policy(patient=True)).start()
+
+    def outage() -> list[str]:
+        told: list[str] = []
+        for _ in range(5):
+            told += [note.detail for note in of(do.Note, script.fail(CONNECT))]
+            script.now += 10
+            script.send(on.TimerRang())
+        return told
+
+    assert outage() == [CONNECT.detail]
+    script.store(0, PIECE, script.flights[-1])
+    assert outage() == [CONNECT.detail]
+
+
 def test_a_portals_redirect_is_tried_again() -> None:
     """Over plain http a private address is more likely a login page than an attack."""
     script = Script(Request("http://host.example/model.bin"))
     script.send(on.Started(1))
     script.judge(Follow("http://192.168.0.1/login"))
-    assert script.state is State.WAITING_RETRY
+    assert script.state is State.WAITING_NETWORK
 
 
 def resolved() -> Script:
@@ -758,6 +775,22 @@ def test_a_full_disk_pauses_and_looks_again() -> None:
         script.now += 5
         assert of(do.OpenFlight, script.send(on.TimerRang()))
         script.fail(FULL)
+
+
+def test_a_full_disk_is_told_once() -> None:
+    """One line when it is full and one when there is room, however often it was looked at; then anew."""
+    script = started(connections=2)
+    for begin in (0, PIECE):
+        told = of(do.Note, script.fail(FULL))
+        for _ in range(3):
+            script.now += 5
+            assert script.send(on.StoreFailed(FULL)) == [do.RingAt(script.now + 5)]
+            assert script.state is State.PAUSED_DISK
+        script.now += 5
+        script.send(on.TimerRang())
+        told += of(do.Note, script.store(begin, begin + PIECE, script.flights[-1]))
+        told += of(do.Note, script.store(begin + PIECE, begin + PIECE + 1, script.flights[-1]))
+        assert told == [do.Note("paused-disk", FULL.detail), do.Note("disk-has-room", "")]
 
 
 def test_a_full_disk_does_not_shorten_the_servers_wait() -> None:
