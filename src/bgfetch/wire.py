@@ -132,7 +132,7 @@ class Fields:
 
     def one_of(self, name: str, words: type[_E], default: _E | None = None) -> _E:
         """The field, which must be one of these words."""
-        text: str = self.take(name, str, default)
+        text = self.take(name, str, None if default is None else default.value)
         try:
             return words(text)
         except ValueError:

@@ -529,3 +529,34 @@ def test_what_cannot_be_stored(tmp_path: Path) -> None:
         store.add("app", "id", requests(), download_total=1 << 63, now=1.0)
     assert store.listing() == []
     database.close()
+
+
+def test_unfinished_by_priority_and_age(store: Registrations) -> None:
+    """What is to be worked on comes by priority, then age; what rests or is over does not come at all."""
+    urgent = RegistrationOptions(priority=5)
+    rows = {
+        name: store.add("app", name, requests(), options=options, now=1.0)
+        for name, options in [
+            ("old", None),
+            ("rests", None),
+            ("over", None),
+            ("urgent", urgent),
+            ("new", None),
+        ]
+    }
+    store.set_wish(rows["rests"].uid, Wish.PAUSE)
+    store.settle(rows["over"].uid, store.claim(rows["over"].uid, "me"), Result.SUCCESS, now=2.0)
+    assert store.unfinished(limit=9) == [rows[name].uid for name in ("urgent", "old", "new")]
+    assert store.unfinished(limit=2) == [rows[name].uid for name in ("urgent", "old")]
+    assert set(store.unfinished(limit=9, paused=True)) == {
+        it.uid for name, it in rows.items() if name != "over"
+    }
+    assert store.count_unfinished() == 4
+
+
+def test_last_line(store: Registrations) -> None:
+    """The newest line's number is known without reading the log."""
+    assert store.last_line() == 0
+    row = added(store)
+    store.log(row.uid, 2.0, "noted")
+    assert store.last_line() == store.events()[-1].seq

@@ -31,20 +31,20 @@ def progress_of(job: Job, now: float) -> Progress:
         now: Seconds on the monotonic clock.
     """
     result, finish = job.result if job.settled else (Result.NONE, None)
-    downloaded = sum(task.downloaded for task in job.tasks)
-    total = job.row.download_total or _announced(job)
+    downloaded, announced, uploaded, connections = _sums(job)
+    total = job.row.download_total or announced
     rate = 0.0 if job.settled else job.meter.rate(now)
     state, until = state_of(job)
     return Progress(
         downloaded=downloaded,
         download_total=total,
-        uploaded=sum(task.uploaded for task in job.tasks),
+        uploaded=uploaded,
         upload_total=job.row.upload_total,
         rate=rate,
         eta=(total - downloaded) / rate if rate > 0 and total >= downloaded > 0 else None,
         state=state,
         until=until,
-        connections=sum(len(task.machine.flights) for task in job.tasks),
+        connections=connections,
         result=result,
         failure_reason=Progress(0, 0).failure_reason if finish is None else finish.reason,
         failure_detail="" if finish is None else told(finish),
@@ -62,13 +62,27 @@ def state_of(job: Job) -> tuple[State, float | None]:
     return State.VERIFYING, None
 
 
-def _announced(job: Job) -> int:
-    totals = [task.machine.total for task in job.tasks]
-    expected = [task.request.expected_size for task in job.tasks]
-    known = [
-        total if total is not None else promised for total, promised in zip(totals, expected, strict=True)
-    ]
-    return sum(size for size in known if size is not None) if None not in known else 0
+def _sums(job: Job) -> tuple[int, int, int, int]:
+    """Bytes held, announced (0 where one record's are unknown) and sent, and connections, over all records.
+
+    One walk, since it is made ten times a second over perhaps thousands of records, most of which wait or are over.
+    """
+    downloaded = announced = uploaded = connections = unknown = 0
+    for task in job.tasks:
+        machine = task.machine
+        total = machine.total
+        if task.finish is not None and task.finish.result is Result.SUCCESS:
+            downloaded += total or 0
+        elif machine.held:
+            downloaded += machine.held.length
+        connections += len(machine.flights)
+        uploaded += task.uploaded
+        total = task.request.expected_size if total is None else total
+        if total is None:
+            unknown += 1
+        else:
+            announced += total
+    return downloaded, 0 if unknown else announced, uploaded, connections
 
 
 class Bulletin:
@@ -82,6 +96,7 @@ class Bulletin:
         self._lock = threading.Lock()
         self._listeners: dict[int, list[Listener]] = {}
         self._last: dict[int, Progress] = {}
+        self._followers: list[Callable[[int, Progress], None]] = []
         self.bug: BaseException | None = None
 
     def listen(self, uid: int, listener: Listener) -> Callable[[], None]:
@@ -108,6 +123,19 @@ class Bulletin:
             listeners = list(self._listeners.get(uid, ()))
         for listener in listeners:
             listener(progress)
+        for follower in self._followers:
+            follower(uid, progress)
+
+    def follow(self, follower: Callable[[int, Progress], None]) -> None:
+        """Call it with each change of any registration, from now on."""
+        self._followers = [*self._followers, follower]
+
+    def forget(self, uid: int) -> None:
+        """Nobody will ask for the last word on this one: a process that runs for years keeps no list of all it did."""
+        with self._lock:
+            self._last.pop(uid, None)
+            if not self._listeners.get(uid):
+                self._listeners.pop(uid, None)
 
     def give_up(self, bug: BaseException) -> None:
         """The driver has died of a bug and nothing more will be published: wake everybody, so that they see it."""

@@ -12,14 +12,15 @@ import threading
 from collections.abc import Callable, Sequence
 
 from bgfetch.clock import Clock
-from bgfetch.core.model import Headers, Progress, Request
+from bgfetch.core.model import Headers, Progress, Request, State
 from bgfetch.core.urls import is_secret_header
+from bgfetch.database import Damaged
 from bgfetch.engine.bulletin import Bulletin
 from bgfetch.engine.claims import Claims
 from bgfetch.engine.driver import Driver
 from bgfetch.engine.tasks import Job
 from bgfetch.errors import CacheError, InvalidState
-from bgfetch.registrations.port import OutboxEvent, Registrations, Wish
+from bgfetch.registrations.port import OutboxEvent, Registrations, StateChanged, Wish
 from bgfetch.running import Listener, Look
 
 __all__ = ["Runner"]
@@ -70,15 +71,45 @@ class Runner:
                 return False
             try:
                 epoch = self._registrations.claim(uid, f"pid {os.getpid()}")
+                row = self._registrations.get(uid)
+                asked = requests if requests is not None else self._stored(uid)
             except InvalidState:
                 self._claims.release(uid)
                 return False
-            row = self._registrations.get(uid)
+            except CacheError:
+                self._claims.forget(uid)
+                raise
             assert row is not None  # noqa: S101 - just claimed
-            stored = [_without_missing_secrets(record.request) for record in self._registrations.records(uid)]
             self._running.add(uid)
-            self.driver.start(row, epoch, requests if requests is not None else stored)
+            self.driver.start(row, epoch, asked)
             return True
+
+    def _stored(self, uid: int) -> list[Request]:
+        try:
+            return [_without_missing_secrets(record.request) for record in self._registrations.records(uid)]
+        except Damaged:  # the driver meets it too, and settles it with these words
+            return []
+
+    def set_aside(self, uid: int, name: str, detail: str) -> bool:
+        """Note in the store that it rests, and why, without running it; False when somebody else has it."""
+        with self._lock:
+            if uid in self._running or not self._claims.take(uid):
+                return False
+            try:
+                epoch = self._registrations.claim(uid, f"pid {os.getpid()}")
+                self._registrations.commit([StateChanged(uid, epoch, State.PAUSED)])
+                self._registrations.log(uid, self._clock.now(), name, detail)
+            except InvalidState:
+                return False
+            finally:
+                self._claims.forget(uid)
+            return True
+
+    @property
+    def held(self) -> frozenset[int]:
+        """All that this process works on."""
+        with self._lock:
+            return frozenset(self._running)
 
     def running(self, uid: int) -> bool:
         """Whether this process works on it."""

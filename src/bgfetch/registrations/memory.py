@@ -119,6 +119,19 @@ class MemoryRegistrations(Registrations):
         rows = self.listing(scope, active=active or None, limit=limit)
         return [_summary(row, self.records(row.uid)) for row in rows]
 
+    def unfinished(self, *, limit: int, paused: bool = False) -> list[int]:
+        with self._lock:
+            rows = [
+                it
+                for it in self._rows.values()
+                if it.settled_at is None and (paused or it.wish is not Wish.PAUSE)
+            ]
+        return [it.uid for it in sorted(rows, key=lambda it: (-it.options.priority, it.uid))][:limit]
+
+    def count_unfinished(self) -> int:
+        with self._lock:
+            return sum(row.settled_at is None for row in self._rows.values())
+
     def records(self, uid: int) -> list[RecordRow]:
         with self._lock:
             return list(self._records.get(uid, ()))
@@ -239,6 +252,10 @@ class MemoryRegistrations(Registrations):
         with self._lock:
             lines = [line for line in self._log if line.seq > after and uid in (None, line.uid)]
         return lines[:limit]
+
+    def last_line(self) -> int:
+        with self._lock:
+            return self._log[-1].seq if self._log else 0
 
     def data_version(self) -> int:
         return self._version

@@ -319,6 +319,17 @@ class Registrations(Protocol):
     ) -> list[Summary]:
         """The same for showing only, without a check of what was stored: all, or those that are active."""
 
+    def unfinished(self, *, limit: int, paused: bool = False) -> list[int]:
+        """Uids that are to be worked on: the highest priority first, of one priority the oldest; at most `limit`.
+
+        Args:
+            limit: >= 0.
+            paused: Also those that a person lets rest.
+        """
+
+    def count_unfinished(self) -> int:
+        """How many have not settled."""
+
     def records(self, uid: int) -> list[RecordRow]:
         """The records in the order of their requests; none once it is purged."""
 
@@ -395,6 +406,9 @@ class Registrations(Protocol):
 
     def events(self, uid: int | None = None, *, after: int = 0, limit: int = 1000) -> list[LoggedEvent]:
         """Lines with `seq` > `after`, of one registration or of all, oldest first, at most `limit`."""
+
+    def last_line(self) -> int:
+        """The `seq` of the newest line of the log; 0 when there is none."""
 
     def data_version(self) -> int:
         """Differs when another thread or process may have changed something since this thread last asked."""

@@ -149,3 +149,15 @@ WHERE log.seq > :after ORDER BY log.seq LIMIT :limit
 SELECT log.seq, log.uid, registrations.scope, registrations.id, log.at, log.name, log.detail
 FROM log JOIN registrations ON registrations.uid = log.uid
 WHERE log.uid = :uid AND log.seq > :after ORDER BY log.seq LIMIT :limit
+
+-- name: unfinished
+SELECT uid FROM registrations
+WHERE settled_at IS NULL AND (:paused OR wish <> 'pause')
+ORDER BY CASE WHEN json_valid(options) THEN coalesce(json_extract(options, '$.priority'), 0) ELSE 0 END DESC, uid
+LIMIT :limit
+
+-- name: count_unfinished
+SELECT count(*) FROM registrations WHERE settled_at IS NULL
+
+-- name: last_line
+SELECT coalesce(max(seq), 0) FROM log

@@ -118,6 +118,12 @@ class SqliteRegistrations(Registrations):
     ) -> list[Summary]:
         return summaries(self._database, scope, active=active, limit=limit)
 
+    def unfinished(self, *, limit: int, paused: bool = False) -> list[int]:
+        return [row[0] for row in self._rows("unfinished", {"limit": limit, "paused": paused})]
+
+    def count_unfinished(self) -> int:
+        return int(self._rows("count_unfinished")[0][0])
+
     def records(self, uid: int) -> list[RecordRow]:
         rows = self._rows("records", {"uid": uid})
         if not rows:
@@ -210,6 +216,9 @@ class SqliteRegistrations(Registrations):
     def events(self, uid: int | None = None, *, after: int = 0, limit: int = 1000) -> list[LoggedEvent]:
         query = "events" if uid is None else "events_of"
         return [unpack_line(row) for row in self._rows(query, {"uid": uid, "after": after, "limit": limit})]
+
+    def last_line(self) -> int:
+        return int(self._rows("last_line")[0][0])
 
     def data_version(self) -> int:
         return self._database.data_version()
