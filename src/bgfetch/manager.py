@@ -6,12 +6,14 @@ The per-request `integrity` and `expected_size` and the `options` are ours.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from weakref import WeakValueDictionary
 
 from bgfetch.core.identity import request_key
 from bgfetch.core.model import Icon, Request
 from bgfetch.errors import InvalidRequest, QuotaExceeded
 from bgfetch.registration import BackgroundFetchRegistration, Home, checked
 from bgfetch.registrations.port import RegistrationOptions, RegistrationRow
+from bgfetch.response import off_loop
 
 __all__ = ["BackgroundFetchManager"]
 
@@ -27,7 +29,7 @@ class BackgroundFetchManager:
     def __init__(self, scope: str, home: Home) -> None:
         self._scope = scope
         self._home = home
-        self._objects: dict[int, BackgroundFetchRegistration] = {}
+        self._objects: WeakValueDictionary[int, BackgroundFetchRegistration] = WeakValueDictionary()
 
     async def fetch(
         self,
@@ -54,6 +56,7 @@ class BackgroundFetchManager:
             InvalidRequest: No requests, or one that can never work; nothing was registered.
             DuplicateId: The id is active.
             QuotaExceeded: This machine has no room for `download_total`.
+            DaemonError: It is registered, and nobody is there to run it; whoever starts the daemon starts it, too.
 
         Source: Background Fetch, fetch(), steps 1 to 9.
         """
@@ -74,8 +77,9 @@ class BackgroundFetchManager:
             options=options,
             now=self._home.clock.now(),
         )
-        self._home.runner.run(row.uid, wanted)
-        return self._object(row)
+        registration = self._object(row)
+        await off_loop(self._home.runner.run, row.uid, wanted)
+        return registration
 
     def _check_room(self, download_total: int) -> None:
         if download_total < 0:
@@ -103,9 +107,10 @@ class BackgroundFetchManager:
         return self._home.registrations.ids(self._scope)
 
     def _object(self, row: RegistrationRow) -> BackgroundFetchRegistration:
-        if row.uid not in self._objects:
-            self._objects[row.uid] = BackgroundFetchRegistration(row, self._home)
-        return self._objects[row.uid]
+        found = self._objects.get(row.uid)
+        if found is None:
+            found = self._objects[row.uid] = BackgroundFetchRegistration(row, self._home)
+        return found
 
 
 def _key(request: Request, place: int) -> str:

@@ -1,14 +1,15 @@
 """The standard's BackgroundFetchRegistration and BackgroundFetchRecord, in Python.
 
-`pause`, `resume`, `wait`, `state` and `failure_detail` are ours. Differences are listed in docs/conformance.md.
+`pause`, `resume`, `wait`, `set_priority`, `set_limit_rate`, `state` and `failure_detail` are ours. Differences are listed in docs/conformance.md.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import weakref
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial as bind
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from bgfetch.errors import (
     Aborted,
     BadStatus,
     DownloadTotalExceeded,
+    BgfetchError,
     FetchError,
     IntegrityError,
     InvalidPartialResponse,
@@ -34,8 +36,8 @@ from bgfetch.errors import (
     QuotaExceeded,
 )
 from bgfetch.registrations.port import RecordRow, RegistrationRow, Registrations, Wish
-from bgfetch.response import FileBody, GrowingBody, Response, Stand
-from bgfetch.running import Look, Runs
+from bgfetch.response import FileBody, GrowingBody, Response, Stand, off_loop
+from bgfetch.running import Look, Runs, stored_progress
 from bgfetch.sources.https import checked_request
 from bgfetch.vfs import Vfs
 from bgfetch.worker.builtin import full_reply, whole_reply
@@ -44,6 +46,7 @@ __all__ = ["BackgroundFetchRecord", "BackgroundFetchRegistration", "Home", "chec
 
 _POLL = 0.1
 _ERRORS: dict[str, type[FetchError]] = {
+_SILENCE = 2.0  # seconds without a word from whoever runs it, after which the store is looked at
     "integrity": IntegrityError,
     "size": IntegrityError,
     "bad-range-reply": InvalidPartialResponse,
@@ -93,13 +96,13 @@ class BackgroundFetchRegistration:
 
     @property
     def title(self) -> str:
-        """What people are shown."""
-        return self._row.title
+        """What people are shown now; `update_ui` of its worker changes it."""
+        return self._latest().title
 
     @property
     def icons(self) -> tuple[Icon, ...]:
-        """What people are shown."""
-        return self._row.icons
+        """What people are shown now; `update_ui` of its worker changes them."""
+        return self._latest().icons
 
     @property
     def progress(self) -> Progress:
@@ -156,30 +159,34 @@ class BackgroundFetchRegistration:
         return self._refreshed().records_available
 
     async def __aiter__(self) -> AsyncIterator[Progress]:
-        """Progress until it settles; one that another process runs is looked at four times a second."""
+        """Progress until it settles; one that nobody tells of is looked at ten times a second."""
         loop = asyncio.get_running_loop()
         changed = asyncio.Event()
         latest: list[Progress] = []
 
         def told(progress: Progress) -> None:
             latest[:] = [progress]
-            loop.call_soon_threadsafe(changed.set)
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+                loop.call_soon_threadsafe(changed.set)
 
         stop = None
         try:
             while True:
-                if stop is None and self._home.runner.run(self.uid):
-                    stop = self._home.runner.listen(self.uid, told)
+                if stop is None and await off_loop(self._home.runner.run, self.uid):
+                    stop = await off_loop(self._home.runner.listen, self.uid, told)
                 if stop is None:
                     await asyncio.sleep(_POLL)
                     progress = stored_progress(self._refreshed())
-                else:
-                    await changed.wait()
+                elif await _within(changed, _SILENCE):
                     changed.clear()
                     self._raise_if_broken()
                     progress = latest[0]
                 yield progress
                 if progress.state is State.SETTLED:
+                else:  # words can get lost; what is stored cannot
+                    progress = stored_progress(self._refreshed())
+                    if progress.state is not State.SETTLED:
+                        continue
                     return
         finally:
             if stop is not None:
@@ -189,6 +196,8 @@ class BackgroundFetchRegistration:
         bug = self._home.runner.bug
         if bug is not None:
             msg = f"bgfetch stopped by a bug of its own ({bug!r}); every byte that came is kept, and {self.id!r} goes on when asked again"
+        if isinstance(bug, BgfetchError):
+            raise bug
             raise RuntimeError(msg) from bug
 
     async def wait(self) -> Result:
@@ -199,21 +208,33 @@ class BackgroundFetchRegistration:
 
     async def abort(self) -> bool:
         """End it; True if it was active. Then its reason is "aborted", whatever its records do meanwhile."""
-        return self._home.runner.wish(self.uid, Wish.ABORT)
+        return await off_loop(self._home.runner.wish, self.uid, Wish.ABORT)
 
     async def pause(self) -> bool:
         """Let it rest until `resume`; False if it is over."""
-        return self._home.runner.wish(self.uid, Wish.PAUSE)
+        return await off_loop(self._home.runner.wish, self.uid, Wish.PAUSE)
 
     async def resume(self) -> bool:
-        """Go on, in this process if no other one runs it; False if it is over."""
-        accepted = self._home.runner.wish(self.uid, Wish.RUN)
+        """Go on; False if it is over."""
+        accepted = await off_loop(self._home.runner.wish, self.uid, Wish.RUN)
         if accepted:
-            self._home.runner.run(self.uid)
+            await off_loop(self._home.runner.run, self.uid)
         return accepted
 
     async def match(
         self, request: str | Request, options: QueryOptions | None = None
+    async def set_priority(self, priority: int) -> None:
+        """Let it go before those of a lower priority, from now on."""
+        await off_loop(
+            self._home.runner.amend, self.uid, replace(self._refreshed().options, priority=priority)
+        )
+
+    async def set_limit_rate(self, limit_rate: int) -> None:
+        """Receive at most so many bytes a second, from now on; 0 = no limit."""
+        await off_loop(
+            self._home.runner.amend, self.uid, replace(self._refreshed().options, limit_rate=limit_rate)
+        )
+
     ) -> BackgroundFetchRecord | None:
         """The first record whose request matches, or None.
 
@@ -248,6 +269,11 @@ class BackgroundFetchRegistration:
 
     def _refreshed(self) -> RegistrationRow:
         row = self._home.registrations.get(self.uid)
+    def _latest(self) -> RegistrationRow:
+        with contextlib.suppress(NotFound):  # what was known last is what people were shown
+            self._refreshed()
+        return self._row
+
         if row is None:
             raise NotFound(f"the registration {self.id!r} has been removed")
         self._row = row
@@ -286,19 +312,19 @@ class BackgroundFetchRecord:
             row = self._current()
             if row.result is not Result.NONE:
                 return self._finished(row)
-            look = self._look()
+            look = await self._look()
             if look is not None and look.reply is not None and 200 <= look.reply.status <= 299:
                 growing = self._growing(look)
                 if growing is not None:
                     return growing
-            self._home.runner.run(self._registration.uid)
+            await off_loop(self._home.runner.run, self._registration.uid)
             await asyncio.sleep(_POLL)
 
     def _current(self) -> RecordRow:
         return self._home.registrations.records(self._registration.uid)[self._row.index]
 
-    def _look(self) -> Look | None:
-        return self._home.runner.look(self._registration.uid, self._row.index)
+    async def _look(self) -> Look | None:
+        return await off_loop(self._home.runner.look, self._registration.uid, self._row.index)
 
     def _growing(self, look: Look) -> Response | None:
         assert look.reply is not None  # noqa: S101 - asked before
@@ -314,7 +340,7 @@ class BackgroundFetchRecord:
     async def _advanced(self, generation: int, position: int) -> Stand:
         """Wait until there is more than `position`, or it is over."""
         while True:
-            look = self._look()
+            look = await self._look()
             if look is not None and look.generation != generation:
                 return Stand(-1, None, over=False)
             if look is not None and look.front > position:
@@ -355,19 +381,13 @@ def _reader(vfs: Vfs, fd: int) -> Callable[[memoryview, int], int]:
     return read_into
 
 
-def stored_progress(row: RegistrationRow) -> Progress:
-    """How a registration stands by what the store says."""
-    return Progress(
-        downloaded=row.downloaded,
-        download_total=row.download_total,
-        uploaded=row.uploaded,
-        upload_total=row.upload_total,
-        state=State.SETTLED if row.settled_at is not None else row.state,
-        until=row.until,
-        result=row.result,
-        failure_reason=row.failure_reason,
-        failure_detail=row.failure_detail,
-    )
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Whether it was set in time."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 def failure(row: RegistrationRow) -> FetchError | None:

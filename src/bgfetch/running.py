@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bgfetch.core.model import Progress, ReplyHead, Request
-from bgfetch.registrations.port import Wish
+from bgfetch.core.model import Progress, ReplyHead, Request, State
+from bgfetch.registrations.port import RegistrationOptions, RegistrationRow, Wish
 
-__all__ = ["Listener", "Look", "Runs"]
+__all__ = ["Listener", "Look", "Runs", "stored_progress"]
 
 Listener = Callable[[Progress], None]
 """Is given progress, at most ten times a second and always the last one, on a thread of the runner's: be quick."""
@@ -69,5 +69,23 @@ class Runs(Protocol):
     def wish(self, uid: int, wish: Wish) -> bool:
         """Ask it to run, pause or abort, whoever runs it; False when it is over."""
 
+    def amend(self, uid: int, options: RegistrationOptions) -> None:
+        """Run it with these options from now on, whoever runs it."""
+
     def close(self) -> None:
         """Let go. What runs in this process stops, keeping every byte; what the daemon runs goes on."""
+
+
+def stored_progress(row: RegistrationRow) -> Progress:
+    """How a registration stands by what the store says."""
+    return Progress(
+        downloaded=row.downloaded,
+        download_total=row.download_total,
+        uploaded=row.uploaded,
+        upload_total=row.upload_total,
+        state=State.SETTLED if row.settled_at is not None else row.state,
+        until=row.until,
+        result=row.result,
+        failure_reason=row.failure_reason,
+        failure_detail=row.failure_detail,
+    )

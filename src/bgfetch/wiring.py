@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
     from bgfetch.cache.partials import Partials
     from bgfetch.caches import CacheStorage
     from bgfetch.database import Database
+    from bgfetch.client.remote import Audience, RemoteRunner
+    from bgfetch.client.starting import Daemon
     from bgfetch.engine.driver import Driver
     from bgfetch.engine.runner import Runner
     from bgfetch.engine.tasks import Job
@@ -44,10 +46,12 @@ class Wiring:
     Args:
         settings: How to behave, and where.
     """
+        audience: The app that messages of workers are for, if any.
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, audience: Audience | None = None) -> None:
         self.settings = settings
         self.clock = SystemClock()
+        self._audience = audience
         self.vfs = Vfs()
 
     @property
@@ -128,8 +132,33 @@ class Wiring:
 
     @property
     def runs(self) -> Runs:
-        """Who runs registrations for this process."""
-        return self.runner
+        """Who runs registrations for this process: the daemon, unless the settings say otherwise."""
+        return self.runner if self.settings.in_process else self.remote
+
+    @cached_property
+    def daemon(self) -> Daemon:
+        """The daemon of this home, started when it is needed."""
+        from bgfetch.address import Address
+        from bgfetch.client.connection import Connection
+        from bgfetch.client.starting import Daemon
+        from bgfetch.client.travelling import travelling
+
+        self._tag()
+        connection = Connection(Address(self.root), os.environ)
+        return Daemon(connection, os.environ, not_inherited=frozenset(travelling(os.environ)))
+
+    @cached_property
+    def remote(self) -> RemoteRunner:
+        """The daemon as what runs registrations."""
+        from bgfetch.client.remote import RemoteRunner
+        from bgfetch.client.travelling import travelling
+
+        return RemoteRunner(
+            self.daemon,
+            self.registrations,
+            environment=lambda: travelling(os.environ),
+            audience=self._audience,
+        )
 
     @cached_property
     def runner(self) -> Runner:
@@ -171,8 +200,10 @@ class Wiring:
 
     def close(self) -> None:
         """Stop what runs, keeping every byte."""
-        if "runner" in self.__dict__:
-            self.runner.close()
+        for name in ("remote", "runner"):
+            if name in self.__dict__:
+                runs: Runs = self.__dict__[name]
+                runs.close()
         if "database" in self.__dict__:
             self.database.close()
 

@@ -39,7 +39,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 BESIDE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "config": (frozenset({"errors", "core"}), frozenset({"wiring", "api", "daemon", "cli"})),
     "terminal": (frozenset({"errors", "core"}), frozenset({"api", "cli"})),
-    "version": (frozenset(), frozenset({"wiring", "cli"})),
+    "version": (frozenset(), frozenset({"wiring", "cli", "client", "daemon"})),
     "testing": (frozenset().union(*LAYERS), frozenset()),  # public fakes; nothing shipped may need them
     "__init__": (
         frozenset().union(*LAYERS, {"version"}),

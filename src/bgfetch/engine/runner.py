@@ -20,7 +20,7 @@ from bgfetch.engine.claims import Claims
 from bgfetch.engine.driver import Driver
 from bgfetch.engine.tasks import Job
 from bgfetch.errors import CacheError, InvalidState
-from bgfetch.registrations.port import OutboxEvent, Registrations, StateChanged, Wish
+from bgfetch.registrations.port import OutboxEvent, RegistrationOptions, Registrations, StateChanged, Wish
 from bgfetch.running import Listener, Look
 
 __all__ = ["Runner"]
@@ -150,6 +150,10 @@ class Runner:
         if accepted and self._driver is not None:
             self._driver.wish(uid, wish)
         return accepted
+
+    def amend(self, uid: int, options: RegistrationOptions) -> None:
+        """Run it with these options from now on."""
+        self._registrations.amend(uid, options=options)
 
     def close(self) -> None:
         """Stop, keeping every byte; what is unfinished may be claimed by another process."""
