@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NamedTuple
 from urllib.parse import quote
@@ -212,6 +213,7 @@ def next_hop(
     return Hop(target, _headers_for(target, request_url, headers, granted_to=granted_to))
 
 
+@lru_cache(maxsize=256)  # each connection, proxy rule and redirect asks about the same few
 def address_scope(host_or_ip: str) -> str:
     """How far away an address is: "public", "private", "loopback", "link-local", "unspecified", or "name".
 
@@ -285,6 +287,7 @@ def _located(text: str) -> tuple[str, str, int, _Parts]:
     return parts.scheme, _host(match[1]), _port(match[2] or "", scheme=parts.scheme, url=text), parts
 
 
+@lru_cache(maxsize=256)  # a thousand URLs name the same few hosts
 def _host(host: str) -> str:
     """The host in its normal form: ASCII, lower-case, or an address in its one spelling."""
     if host.startswith("["):

@@ -47,6 +47,8 @@ class Proxies:
 
     def choose(self, url: str) -> str:
         """The proxy for a URL, or "" for none."""
+        if not self.by_scheme:
+            return ""
         scheme, host, port = origin(url)
         proxy = self.by_scheme.get(scheme, "")
         if not proxy or any(_names(entry, host.strip("[]").rstrip("."), port) for entry in self.direct):
