@@ -24,8 +24,8 @@ from bgfetch.core.urls import redacted
 from bgfetch.errors import (
     Aborted,
     BadStatus,
-    DownloadTotalExceeded,
     BgfetchError,
+    DownloadTotalExceeded,
     FetchError,
     IntegrityError,
     InvalidPartialResponse,
@@ -45,8 +45,8 @@ from bgfetch.worker.builtin import full_reply, whole_reply
 __all__ = ["BackgroundFetchRecord", "BackgroundFetchRegistration", "Home", "checked", "failure"]
 
 _POLL = 0.1
-_ERRORS: dict[str, type[FetchError]] = {
 _SILENCE = 2.0  # seconds without a word from whoever runs it, after which the store is looked at
+_ERRORS: dict[str, type[FetchError]] = {
     "integrity": IntegrityError,
     "size": IntegrityError,
     "bad-range-reply": InvalidPartialResponse,
@@ -181,12 +181,12 @@ class BackgroundFetchRegistration:
                     changed.clear()
                     self._raise_if_broken()
                     progress = latest[0]
-                yield progress
-                if progress.state is State.SETTLED:
                 else:  # words can get lost; what is stored cannot
                     progress = stored_progress(self._refreshed())
                     if progress.state is not State.SETTLED:
                         continue
+                yield progress
+                if progress.state is State.SETTLED:
                     return
         finally:
             if stop is not None:
@@ -194,10 +194,10 @@ class BackgroundFetchRegistration:
 
     def _raise_if_broken(self) -> None:
         bug = self._home.runner.bug
-        if bug is not None:
-            msg = f"bgfetch stopped by a bug of its own ({bug!r}); every byte that came is kept, and {self.id!r} goes on when asked again"
         if isinstance(bug, BgfetchError):
             raise bug
+        if bug is not None:
+            msg = f"bgfetch stopped by a bug of its own ({bug!r}); every byte that came is kept, and {self.id!r} goes on when asked again"
             raise RuntimeError(msg) from bug
 
     async def wait(self) -> Result:
@@ -221,8 +221,6 @@ class BackgroundFetchRegistration:
             await off_loop(self._home.runner.run, self.uid)
         return accepted
 
-    async def match(
-        self, request: str | Request, options: QueryOptions | None = None
     async def set_priority(self, priority: int) -> None:
         """Let it go before those of a lower priority, from now on."""
         await off_loop(
@@ -235,6 +233,8 @@ class BackgroundFetchRegistration:
             self._home.runner.amend, self.uid, replace(self._refreshed().options, limit_rate=limit_rate)
         )
 
+    async def match(
+        self, request: str | Request, options: QueryOptions | None = None
     ) -> BackgroundFetchRecord | None:
         """The first record whose request matches, or None.
 
@@ -267,13 +267,13 @@ class BackgroundFetchRegistration:
         """What is stored of its records, also after they are gone for the app; ours."""
         return self._home.registrations.records(self.uid)
 
-    def _refreshed(self) -> RegistrationRow:
-        row = self._home.registrations.get(self.uid)
     def _latest(self) -> RegistrationRow:
         with contextlib.suppress(NotFound):  # what was known last is what people were shown
             self._refreshed()
         return self._row
 
+    def _refreshed(self) -> RegistrationRow:
+        row = self._home.registrations.get(self.uid)
         if row is None:
             raise NotFound(f"the registration {self.id!r} has been removed")
         self._row = row

@@ -21,9 +21,9 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
     from bgfetch.cache.links import Links
     from bgfetch.cache.partials import Partials
     from bgfetch.caches import CacheStorage
-    from bgfetch.database import Database
     from bgfetch.client.remote import Audience, RemoteRunner
     from bgfetch.client.starting import Daemon
+    from bgfetch.database import Database
     from bgfetch.engine.driver import Driver
     from bgfetch.engine.runner import Runner
     from bgfetch.engine.tasks import Job
@@ -45,13 +45,13 @@ class Wiring:
 
     Args:
         settings: How to behave, and where.
-    """
         audience: The app that messages of workers are for, if any.
+    """
 
     def __init__(self, settings: Settings, *, audience: Audience | None = None) -> None:
         self.settings = settings
-        self.clock = SystemClock()
         self._audience = audience
+        self.clock = SystemClock()
         self.vfs = Vfs()
 
     @property
