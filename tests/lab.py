@@ -15,6 +15,7 @@ from typing import Self
 
 from bgfetch.cache.blobs import Blobs
 from bgfetch.cache.partials import Partials
+from bgfetch.cache.room import Room
 from bgfetch.clock import SystemClock
 from bgfetch.core.machine import Policy
 from bgfetch.core.model import Headers, Request
@@ -79,6 +80,7 @@ class Lab:
         trust: Certificates to believe.
         vfs: Instead of the real file system, for partials and blobs.
         limits: Where rates are set.
+        room: Instead of a disk without a reserve.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Lab:
         trust: Trust | None = None,
         vfs: Vfs | None = None,
         limits: Limits | None = None,
+        room: Room | None = None,
     ) -> None:
         vfs = vfs or Vfs()
         clock = SystemClock()
@@ -99,7 +102,12 @@ class Lab:
         self.database = Database.open(home / "state" / "bgfetch.sqlite3", now=clock.now())
         self.store = SqliteRegistrations(self.database)
         self.clock = clock
-        self.stores = Stores(self.store, Partials(home / "partials", vfs), Blobs(home / "blobs", vfs))
+        self.stores = Stores(
+            self.store,
+            Partials(home / "partials", vfs),
+            Blobs(home / "blobs", vfs),
+            room or Room(home, vfs),
+        )
         self.transport = transport or Loops(
             [
                 CurlTransport(deadlines=deadlines, trust=trust or Trust(), user_agent="bgfetch-test")

@@ -106,6 +106,8 @@ def settings_page() -> str:
 
 def shown(default: object) -> str:
     """A default as it could be written."""
+    if default is None:
+        return "auto"
     if isinstance(default, bool):
         return str(int(default))
     if isinstance(default, float) and default.is_integer():

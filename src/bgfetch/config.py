@@ -60,6 +60,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _reserve(text: str) -> int | None:
+    return None if text.strip().lower() == "auto" else size(text)
+
+
 def _truth(text: str) -> bool:
     word = text.strip().lower()
     if word not in (*_TRUE, *_FALSE):
@@ -93,6 +97,12 @@ class Settings:
     retry_scale: float = _setting(1.0, float, "factor", "on the delays between attempts")
     most_bytes: int = _setting(1 << 40, size, "bytes", "longest body that announces no length")
     in_process: bool = _setting(False, _truth, "0 or 1", "use no daemon: fetch in the process that asks")
+    disk_reserve: int | None = _setting(
+        None,
+        _reserve,
+        "bytes",
+        "of the disk that no download takes; auto = a fiftieth of it, 1 GiB at the most",
+    )
     ca_file: str = _setting("", str, "path", "certificates to trust instead of the usual ones")
 
 

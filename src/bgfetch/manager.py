@@ -84,11 +84,10 @@ class BackgroundFetchManager:
     def _check_room(self, download_total: int) -> None:
         if download_total < 0:
             raise InvalidRequest(f"download_total is {download_total}; it cannot be negative")
-        free = self._home.vfs.free_space(self._home.root)
-        if download_total > free:
+        full = self._home.room.shortage(download_total)
+        if full:
             raise QuotaExceeded(
-                f"{download_total} bytes are to come, and {free} are free below {self._home.root}; "
-                "nothing was registered. Make room, or move BGFETCH_HOME"
+                f"{full}, below {self._home.root}; nothing was registered. Make room, or move BGFETCH_HOME"
             )
 
     async def get(self, id: str) -> BackgroundFetchRegistration | None:  # noqa: A002 - the standard's word

@@ -16,6 +16,7 @@ from pathlib import Path
 from bgfetch.cache.blobs import Blobs
 from bgfetch.cache.links import Links
 from bgfetch.cache.partials import Partials
+from bgfetch.cache.room import Room
 from bgfetch.clock import Clock
 from bgfetch.core.matching import QueryOptions, match_records
 from bgfetch.core.model import FailureReason, Icon, Progress, ReplyHead, Request, Result, State
@@ -71,6 +72,7 @@ class Home:
     runner: Runs
     clock: Clock
     vfs: Vfs
+    room: Room
     root: Path
 
 

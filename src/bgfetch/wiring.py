@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
     from bgfetch.cache.entries import SqliteEntries
     from bgfetch.cache.links import Links
     from bgfetch.cache.partials import Partials
+    from bgfetch.cache.room import Room
     from bgfetch.caches import CacheStorage
     from bgfetch.client.remote import Audience, RemoteRunner
     from bgfetch.client.starting import Daemon
@@ -117,6 +118,13 @@ class Wiring:
         return Blobs(self.root / "blobs", self.vfs)
 
     @cached_property
+    def room(self) -> Room:
+        """Where bodies get their room."""
+        from bgfetch.cache.room import Room
+
+        return Room(self.root, self.vfs, reserve=self.settings.disk_reserve)
+
+    @cached_property
     def links(self) -> Links:
         """Names for finished bodies."""
         from bgfetch.cache.links import Links
@@ -188,6 +196,7 @@ class Wiring:
             runner=self.runs,
             clock=self.clock,
             vfs=self.vfs,
+            room=self.room,
             root=self.root,
         )
         return BackgroundFetchManager(scope, home)
@@ -234,7 +243,7 @@ class Wiring:
         limited = LimitedTransport(Loops(loops), self.clock)
         limited.set_limit(settings.limit_rate or None)
         return Driver(
-            Stores(self.registrations, self.partials, self.blobs),
+            Stores(self.registrations, self.partials, self.blobs, self.room),
             limited,
             clock=self.clock,
             policy=Policy(

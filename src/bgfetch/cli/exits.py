@@ -77,6 +77,7 @@ _BY_KIND = {
     "disk": Exit.NO_ROOM,
     "disk-full": Exit.NO_ROOM,
     "resources": Exit.NO_ROOM,
+    "file-too-large": Exit.NO_ROOM,
     "aborted": Exit.ABORTED,
 }
 

@@ -152,7 +152,7 @@ class BlobCommitted:
 
 @dataclass(frozen=True, slots=True)
 class StoreFailed:
-    """Checking or committing failed on this machine's disk."""
+    """Checking or committing failed on this machine's disk, or there is no room yet."""
 
     fault: Fault
 

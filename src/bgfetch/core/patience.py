@@ -115,6 +115,8 @@ class Patience:
         return later, None if budget.exhausted else wait
 
     def _away(self, fault: Fault) -> bool:
+        if fault.kind == "resources":  # descriptors that others give back: no attempt was made
+            return True
         if self.policy.patient and looks_offline(fault.kind):
             return True
         return self.served and awaits_network(fault.kind)

@@ -38,6 +38,7 @@ _ROWS: Final[tuple[tuple[tuple[State, ...], type[on.Event], tuple[State, ...]], 
     ((_RUNNING,), on.TimerRang, ()),
     (_AWAITING, on.TimerRang, (_RUNNING, _VERIFYING)),
     ((State.PAUSED_DISK,), on.TimerRang, (_RUNNING, *_AWAITING, _VERIFYING)),
+    ((State.PAUSED_DISK,), on.StoreFailed, ()),  # there is no room yet
     (_AWAITING, on.NetworkReturned, (_RUNNING, _VERIFYING)),
     ((_QUEUED, _RUNNING, *_WAITING), on.PauseAsked, (_PAUSED,)),
     ((_VERIFYING,), on.PauseAsked, ()),  # remembered: a repair will not begin

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bgfetch.cache.blobs import Blobs
 from bgfetch.cache.partials import Partials
+from bgfetch.cache.room import Room
 from bgfetch.clock import Clock
 from bgfetch.core import commands as do
 from bgfetch.core import events as on
@@ -52,7 +53,7 @@ __all__ = ["Driver", "Stores"]
 _TICK = 0.1
 _JOURNAL_EVERY = 1.0
 _WISHES_EVERY = 0.5
-_TOO_MUCH = frozenset({"status-429", "status-503", "connect"})
+_TOO_MUCH = frozenset({"status-429", "status-503", "connect", "resources", "memory"})
 _ASKED: dict[Wish, on.Event] = {
     Wish.RUN: on.ResumeAsked(),
     Wish.PAUSE: on.PauseAsked(),
@@ -67,6 +68,7 @@ class Stores:
     registrations: Registrations
     partials: Partials
     blobs: Blobs
+    room: Room
 
 
 class Driver:
@@ -104,7 +106,8 @@ class Driver:
         self._lost_to_another = lost
         self._inbox: queue.SimpleQueue[tuple[RecordTask, on.Event] | Callable[[], None]] = queue.SimpleQueue()
         self._opener = Opener(stores.partials, stores.blobs, clock, retry_scale=policy.retry_scale)
-        self._flights = Flights(transport, clock, self._post)
+        self._room = stores.room
+        self._flights = Flights(transport, clock, self._post, stores.room)
         self._scheduler = Scheduler(caps)
         self._jobs: dict[int, Job] = {}
         self._numbered = 0
@@ -332,8 +335,11 @@ class Driver:
     def _check_total(self, job: Job) -> None:
         fault = job.excess()
         if fault is not None:
-            for task in job.unfinished:
-                self._handle(task, on.LimitPassed(fault))
+            self._limit(job, fault)
+
+    def _limit(self, job: Job, fault: Fault) -> None:
+        for task in job.unfinished:
+            self._handle(task, on.LimitPassed(fault))
 
     def _reschedule(self, task: RecordTask) -> None:
         """A record that does not transfer lends its connections to others."""
@@ -367,6 +373,8 @@ class Driver:
                 task.finish = command
                 self._settler.add(task)
                 self._scheduler.remove(task)
+                if command.reason is FailureReason.QUOTA_EXCEEDED:
+                    self._inbox.put(lambda: self._limit(task.job, _quota_fault(command)))
 
     def _fly(self, task: RecordTask, command: do.OpenFlight | do.CloseFlight | do.ShortenFlight) -> None:
         match command:
@@ -442,7 +450,18 @@ class Driver:
         for task in self._tasks():
             if task.timer is not None and task.timer <= now:
                 task.timer = None
-                self._handle(task, on.TimerRang())
+                full = self._still_full(task)
+                self._handle(task, on.TimerRang() if full is None else on.StoreFailed(full))
+
+    def _still_full(self, task: RecordTask) -> Fault | None:
+        """That there is no room yet, where that is all a record waits for: no server need be asked to learn it."""
+        if task.machine.state is not State.PAUSED_DISK or not task.needs:
+            return None
+        try:
+            words = self._room.shortage(task.needs)
+        except OSError:
+            return None
+        return Fault("disk-full", words, transient=True) if words else None
 
     def _measure(self, now: float) -> None:
         for task in self._scheduler.running:
@@ -558,3 +577,7 @@ class Driver:
             for command in task.machine.handle(event, now=self._clock.now(), chance=self._clock.chance()):
                 if isinstance(command, do.Finish):
                     self._execute(task, command)
+
+
+def _quota_fault(finish: do.Finish) -> Fault:
+    return Fault(finish.kind, finish.detail, finish.reason)

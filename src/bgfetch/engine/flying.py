@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial as bind
 
 from bgfetch.cache.partials import Partial
+from bgfetch.cache.room import Room
 from bgfetch.cache.writer import BufferPool
 from bgfetch.clock import Clock
 from bgfetch.core import commands as do
@@ -30,14 +31,16 @@ class Flights:
         transport: Makes them.
         clock: The time.
         post: Takes events for the driver.
+        room: Where bodies get their room.
     """
 
     def __init__(
-        self, transport: Transport, clock: Clock, post: Callable[[RecordTask, on.Event], None]
+        self, transport: Transport, clock: Clock, post: Callable[[RecordTask, on.Event], None], room: Room
     ) -> None:
         self._transport = transport
         self._clock = clock
         self._post = post
+        self._room = room
         self._pool = BufferPool()
 
     def take_off(self, task: RecordTask, command: do.OpenFlight, partial: Partial) -> None:
@@ -54,6 +57,8 @@ class Flights:
             reached=bind(_reached, task),
             replied=bind(_replied, task),
             sent=bind(setattr, task, "uploaded"),
+            room=self._room,
+            needs=bind(setattr, task, "needs"),
         )
         task.receivers[command.flight] = receiver
         task.opened[command.flight] = self._clock.monotonic()

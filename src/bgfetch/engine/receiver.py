@@ -12,16 +12,20 @@ from collections.abc import Callable
 from functools import partial as bind
 
 from bgfetch.cache.partials import Partial
+from bgfetch.cache.room import OverQuota, Room
 from bgfetch.cache.writer import BufferPool, PieceWriter, UnacceptableBytes
 from bgfetch.core import commands as do
 from bgfetch.core import events as on
 from bgfetch.core.digests import digests_from_headers, strongest
-from bgfetch.core.model import Fault, ReplyHead
+from bgfetch.core.model import FailureReason, Fault, ReplyHead
 from bgfetch.core.ranges import Accept, Follow, Known, Refuse, check_reply
 from bgfetch.core.sniff import refusal
 from bgfetch.transports.faults import disk_fault
 
 __all__ = ["FlightReceiver"]
+
+_STEP = 8 << 20
+"""Bytes of a body of unknown length between two looks at the room: it takes so much beyond the reserve at most."""
 
 
 class FlightReceiver:
@@ -38,6 +42,8 @@ class FlightReceiver:
         reached: Takes the address connected to.
         replied: Takes the head of an accepted reply.
         sent: Takes the number of body bytes uploaded.
+        room: Asked for the body's room before the first byte.
+        needs: Takes how many bytes it waits for room for, 0 when it has it.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class FlightReceiver:
         reached: Callable[[str], None],
         replied: Callable[[ReplyHead], None],
         sent: Callable[[int], None],
+        room: Room,
+        needs: Callable[[int], None],
     ) -> None:
         self._command = command
         self._known = known
@@ -64,9 +72,12 @@ class FlightReceiver:
         self._reached = reached
         self._replied = replied
         self._sent = sent
+        self._room = room
+        self._needs = needs
         self._ending = threading.Lock()  # the transport's end of it and the driver's
         self._waiting = self._hopeless = False
         self._stop_at: int | None = None
+        self._checked_to = _STEP
         self._writer: PieceWriter | None = None
         self._fault: Fault | None = None
 
@@ -94,7 +105,10 @@ class FlightReceiver:
         if isinstance(verdict, Accept | Follow):  # Hugging Face promises the digest where it redirects
             digest = strongest(digests_from_headers(reply.headers, status=reply.status))
         if isinstance(verdict, Accept):
-            self._open_writer(reply, verdict)
+            try:
+                self._open_writer(reply, verdict)
+            except OverQuota as full:
+                verdict = Refuse(_quota_fault(full))
         if isinstance(verdict, Accept | Refuse):  # a 404 is shown with its status too
             self._replied(reply)
         self._post(on.ReplyJudged(command.flight, verdict, digest))
@@ -103,12 +117,14 @@ class FlightReceiver:
     def _open_writer(self, reply: ReplyHead, accept: Accept) -> None:
         command = self._command
         if accept.total is not None and not self._known.version:
-            self._partial.allocate(accept.total)
+            self._needs(self._room.lacking(self._partial, accept.total))
+            self._room.allocate(self._partial, accept.total)
+            self._needs(0)
         self._writer = PieceWriter(
             self._partial,
             accept.start,
             accept.stop if self._stop_at is None else self._stop_at,
-            stored=self._stored,
+            stored=self._stored if accept.total is not None else self._stored_of_unknown,
             pool=self._pool,
             inspect=bind(
                 refusal, content_type=reply.headers.get("content-type", ""), asked=command.ask.named
@@ -119,6 +135,17 @@ class FlightReceiver:
 
     def _stored(self, start: int, stop: int, differs: bool) -> None:  # noqa: FBT001 - the writer's callback
         self._post(on.BytesStored(self._command.flight, self._generation, start, stop, differs))
+
+    def _stored_of_unknown(self, start: int, stop: int, differs: bool) -> None:  # noqa: FBT001 - as above
+        self._stored(start, stop, differs)
+        if stop >= self._checked_to:  # nothing is reserved for it, so it asks as it grows
+            self._checked_to = stop + _STEP
+            self._needs(_STEP)
+            try:
+                self._room.check(_STEP)
+            except OverQuota as full:
+                raise UnacceptableBytes(_quota_fault(full)) from full
+            self._needs(0)
 
     def body(self, chunk: bytes) -> bool:
         """Store the next bytes; False when enough have come. OSError from the disk."""
@@ -198,3 +225,7 @@ class FlightReceiver:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _quota_fault(full: OverQuota) -> Fault:
+    return Fault("quota", str(full), FailureReason.QUOTA_EXCEEDED)

@@ -45,6 +45,7 @@ class RecordTask:
         reached_public: Whether a connection of this record reached a public address; none may then lead inwards.
         timer: Instant its machine wants to be called, seconds since the epoch.
         retry_open: Instant its partial may be opened again after the disk refused.
+        needs: Bytes it waits for room for.
     """
 
     job: Job
@@ -63,6 +64,7 @@ class RecordTask:
     timer: float | None = None
     retry_open: float = 0.0
     open_failures: int = 0
+    needs: int = 0
     granted: int = 0
     dirty: bool = False
     finish: do.Finish | None = None

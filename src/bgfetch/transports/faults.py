@@ -43,6 +43,7 @@ _KINDS: dict[int, tuple[str, bool, str]] = {
 }
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT}) if hasattr(errno, "EDQUOT") else frozenset({errno.ENOSPC})
+_TOO_LARGE = frozenset({errno.EFBIG})  # also over the process's own limit (RLIMIT_FSIZE)
 _FEW = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -73,6 +74,8 @@ def disk_fault(error: OSError) -> Fault:
     text = error.strerror or str(error)
     if error.errno in _FULL:
         return Fault("disk-full", f"the disk is full ({text})", transient=True)
+    if error.errno in _TOO_LARGE:
+        return Fault("file-too-large", "this file system, or a limit of this process, allows no file so long")
     if error.errno in _FEW:
         return Fault("resources", f"this process ran out of something ({text})", transient=True)
     return Fault("disk", f"the disk refused ({text})", transient=True)

@@ -49,6 +49,15 @@ def test_waits_and_their_end(
     assert waits(patience, fault, asked=asked) == expected
 
 
+def test_descriptors_that_others_hold_cost_no_attempt() -> None:
+    """This process ran out of them and nobody was asked: it waits, though not for ever."""
+    patience = Patience(POLICY)
+    few = Fault("resources", "too many open files", transient=True)
+    assert waits(patience, few) == [0.25, 0.5, 1.0, 1.5]
+    later, _ = patience.after(few, asked=None, chance=0.0, progressed=False)
+    assert waits(later, RESET) == waits(patience, RESET)
+
+
 def test_nobody_waits_long_for_a_network_that_is_back() -> None:
     """However long it was away, the next look comes within seconds."""
     away = Patience(Policy(), served=True, offline_waits=1000)
