@@ -97,6 +97,7 @@ class RateMeter:
 
 class _Phase(Enum):
     GROW = auto()  # more connections, as long as each step pays
+    CHECK = auto()  # the fewest that seemed to do, until they have shown it
     HOLD = auto()  # this many, for a while
     SHRINK = auto()  # fewer connections, as long as no step costs
 
@@ -106,7 +107,8 @@ class ConnectionPacer:
     """How many connections to keep open to one host, found by trying.
 
     It doubles while goodput grows by a tenth; after two flat ticks it steps back to the fewest that were within 8 %
-    of the best, holds 8 s, and then tries a quarter more or, in turn, a quarter fewer: more may have become
+    of the best. Where those bring less now than more did a moment ago, what they had brought was a slow start's or a
+    server's first burst, and it goes on upward. Otherwise it holds 8 s, and then tries a quarter more or, in turn, a quarter fewer: more may have become
     possible, and what looked like the merit of a connection may have been a slow start. A trial that changes nothing
     doubles the next hold (64 s at most). Only `tick` and `refused` change it, and only by their arguments.
 
@@ -128,6 +130,8 @@ class ConnectionPacer:
         init=False, default_factory=dict
     )  # best goodput of this trial, by connections
     _flat: int = field(init=False, default=0)
+    _last: float = field(init=False, default=0.0)  # goodput of the tick before
+    _more: tuple[int, float] = field(init=False, default=(0, 0.0))  # connections before a check, and goodput
     _measured: tuple[float, int] | None = field(init=False, default=None)  # instant, bytes
     _steady: float = field(init=False, default=0.0)  # goodput while holding, smoothed
     _held: int = field(init=False, default=0)  # connections before this trial
@@ -159,10 +163,14 @@ class ConnectionPacer:
             connections_open: Transfers open now. While it is far from the target nothing is learnt.
         """
         self._target = min(self._target, self._limit(now))
+        # Connections that are not open (or closed) yet say nothing, nor does an interval in which some were not.
+        if abs(connections_open - self._target) * 4 > self._target:
+            self._measured = (now, bytes_so_far)
+            return self._target
         goodput = self._goodput(now, bytes_so_far)
-        # Silence says nothing about the number of connections, nor do connections that are not open (or closed) yet.
-        if goodput > 0 and abs(connections_open - self._target) * 4 <= self._target:
+        if goodput > 0:
             self._learn(now, goodput)
+            self._last = goodput
         return self._target
 
     def refused(self, now: float) -> None:
@@ -197,6 +205,8 @@ class ConnectionPacer:
         match self._phase:
             case _Phase.GROW:
                 self._grow(now, goodput)
+            case _Phase.CHECK:
+                self._check(now, goodput)
             case _Phase.HOLD:
                 self._keep(now, goodput)
             case _Phase.SHRINK:
@@ -212,7 +222,27 @@ class ConnectionPacer:
             self._flat = 0
             self._target = min(self._limit(now), self._target * 2)
         elif self._flat >= FLAT_TICKS:
+            self._step_back(now, goodput)
+
+    def _step_back(self, now: float, goodput: float) -> None:
+        fewest = self._fewest(now)
+        if fewest == self._target:
             self._conclude(now)
+            return
+        self._more = (self._target, min(goodput, self._last))
+        self._phase, self._target, self._flat = _Phase.CHECK, fewest, 0
+        self._seen = {}
+
+    def _check(self, now: float, goodput: float) -> None:
+        self._note(goodput)
+        if self._flat < FLAT_TICKS:
+            return
+        more, brought = self._more
+        if self._seen[self._target] >= ALIKE * brought:
+            self._conclude(now)
+            return
+        self._seen[more], self._flat, self._phase = brought, 0, _Phase.GROW
+        self._target = min(self._limit(now), more * 2)
 
     def _keep(self, now: float, goodput: float) -> None:
         # Three parts old to one part new, as Android's DownloadManager smooths.
@@ -250,11 +280,14 @@ class ConnectionPacer:
 
     def _conclude(self, now: float) -> None:
         """End a trial with the fewest connections that were nearly as good as the best."""
-        enough = ALIKE * max(self._seen.values())
-        fewest = min(n for n, goodput in self._seen.items() if goodput >= enough)
-        self._target = min(fewest, self._limit(now))  # the cap may have come down during the trial
+        self._target = self._fewest(now)
         self._hold = min(LONGEST_HOLD, self._hold * 2) if self._target == self._held else HOLD
         self._settle(now)
+
+    def _fewest(self, now: float) -> int:
+        enough = ALIKE * max(self._seen.values())
+        fewest = min(n for n, goodput in self._seen.items() if goodput >= enough)
+        return min(fewest, self._limit(now))  # the cap may have come down during the trial
 
     def _settle(self, now: float) -> None:
         self._phase, self._steady, self._until = _Phase.HOLD, 0.0, now + self._hold

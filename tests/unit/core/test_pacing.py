@@ -192,6 +192,14 @@ def test_a_line_that_gets_better_is_noticed() -> None:
     assert line.run(20.0) == 16
 
 
+@pytest.mark.parametrize("burst", [1.0, 4.0, 16.0])
+def test_a_servers_first_burst_is_not_credited_to_few_connections(burst: float) -> None:
+    """Where a server sends the first MiB of each connection at once, later ones are compared with what comes then."""
+    line = Line(ConnectionPacer(), throttled(32))
+    line.goodput = lambda n: throttled(32)(n) * (burst if line.now < 0.5 else 1.0)
+    assert line.run(4.0) == 16
+
+
 def test_a_trial_of_fewer_stops_where_it_costs() -> None:
     """On a line that 8 connections fill, the 16 of a slow start become 8 or 9."""
     line = Line(ConnectionPacer(), throttled(8))
