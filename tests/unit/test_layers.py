@@ -19,8 +19,8 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"core"}),
-    frozenset({"vfs", "clock", "database", "stored"}),  # the platform, one small class of a kind
-    frozenset({"sources", "transports", "cache", "registrations"}),  # adapters behind ports
+    frozenset({"vfs", "clock", "database", "stored", "environment"}),  # the platform, one small class of a kind
+    frozenset({"network", "sources", "transports", "cache", "registrations"}),  # adapters behind ports
     frozenset({"running"}),  # who runs registrations, as those see it who want them run
     frozenset({"wire", "address"}),  # what client and daemon agree on
     frozenset({"engine", "worker", "client"}),  # what runs downloads, handlers, and the far end
@@ -32,7 +32,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"shelf"}),  # files that are here
     frozenset({"getting"}),  # the main job, whole
     frozenset({"api"}),  # what an application calls
-    frozenset({"daemon", "cli", "web"}),  # how people reach it
+    frozenset({"daemon"}),  # the process that fetches for all of them
+    frozenset({"cli", "web"}),  # how people reach it
 )
 
 # Parts beside the rows: what each may import, and who may import it.

@@ -70,12 +70,18 @@ class RegistrationOptions:
         priority: Higher goes first.
         limit_rate: Most bytes a second; 0 for no limit.
         connections: Most connections; 0 for as many as help.
+        networks: "any", "unmetered", or names of networks (connections or SSIDs) with commas between: on others it waits.
+        schedule: When how fast, as core.timetable reads it; "" for always.
+        environment: The client's variables that decide about proxies, certificates and sources, without secrets.
         metadata: Words for whoever made the registration; bgfetch does not read them.
     """
 
     priority: int = 0
     limit_rate: int = 0
     connections: int = 0
+    networks: str = "any"
+    schedule: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
