@@ -1,6 +1,6 @@
 """A simulated server, line and disk against the machine: it never hangs, always ends, and never believes wrong bytes.
 
-The simulation is numbers: a cell is a quarter of a piece, and what stands in it is the version of the body it came
+The simulation is numbers: a cell is the least that a flight may be cut at, and what stands in it is the version of the body it came
 from, or that with a mark when the line spoilt it. Replies are judged by the real reply checker.
 """
 
@@ -20,10 +20,11 @@ from bgfetch.core.digests import Digest
 from bgfetch.core.machine import Policy, RecordMachine, Recovered
 from bgfetch.core.model import FailureReason, Fault, Headers, ReplyHead, Request, Result, State, Verified
 from bgfetch.core.ranges import Accept, Known, check_reply
-from bgfetch.core.segments import PIECE
+from bgfetch.core.segments import CRUMB, PIECE
 from bgfetch.core.spans import Span, Spans
 
-CELL = PIECE // 4
+CELL = CRUMB
+QUARTER = PIECE // 4
 SOURCE = "https://host/model.bin"
 POLICY = Policy(attempts=4, first_attempts=3, server_waits=4, offline_waits=8, restarts=4, repairs=4)
 BAD = 1000  # what the line spoils is the version plus this
@@ -41,12 +42,12 @@ class Server:
 
     Args:
         version: Which body it has.
-        cells: Length of each version; versions beyond the list repeat the last.
+        quarters: Length of each version in quarters of a piece; versions beyond the list repeat the last.
         tags: "strong", "weak", "none" or "rotating" (a new tag with each reply).
         ranges: Whether it sends parts.
         star: Whether it hides the total in its parts.
         lengths: Whether it announces the length of a whole body.
-        cap: Most cells in a part, or 0.
+        cap: Most quarters of a piece in a part, or 0.
         if_range: Whether it honours If-Range; "dropped" answers 200 to any.
         redirects: Whether the source answers with a signed URL.
         token: Which signature is valid.
@@ -54,7 +55,7 @@ class Server:
     """
 
     version: int = 1
-    cells: tuple[int, ...] = (50,)
+    quarters: tuple[int, ...] = (50,)
     tags: str = "strong"
     ranges: bool = True
     star: bool = False
@@ -73,7 +74,7 @@ class Server:
 
     def length_of(self, version: int) -> int:
         """Bytes of any version."""
-        return self.cells[min(version, len(self.cells)) - 1] * CELL
+        return self.quarters[min(version, len(self.quarters)) - 1] * QUARTER
 
     @property
     def tag(self) -> str:
@@ -104,7 +105,7 @@ class Server:
             return self._head(ask.url, 416, ("Content-Range", f"bytes */{self.length}"), *validators)
         stop = min(self.length, ask.stop or self.length)
         if self.cap:
-            stop = min(stop, ask.start + self.cap * CELL)
+            stop = min(stop, ask.start + self.cap * QUARTER)
         total = "*" if self.star else str(self.length)
         return self._head(
             ask.url, 206, ("Content-Range", f"bytes {ask.start}-{stop - 1}/{total}"), *validators
@@ -127,6 +128,13 @@ class Stream:
     position: int = 0
     stop: int = 0
     cut: int | None = None
+    gathered: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the piece's bytes before it are not there yet."""
+        before = self.position // CELL - 1
+        return self.command.ahead and self.position % PIECE > 0 and before not in self.disk
 
     @property
     def end(self) -> int:
@@ -197,11 +205,14 @@ class World:
                 self.finish = command
         return []
 
-    def _store(self, flight: int, stream: Stream, cells: int, spoil: int = 0) -> list[on.Event]:
+    def _store(self, flight: int, stream: Stream, quarters: int, spoil: int = 0) -> list[on.Event]:
         """What a writer does with the next cells; a repair stores whole pieces and says whether they differ."""
         if not stream.version:
             return []
-        stop = min(stream.end, stream.position + cells * CELL)
+        stop = min(stream.end, stream.position + stream.gathered + quarters * QUARTER)
+        stream.gathered = stop - stream.position if stream.waits else 0
+        if stream.waits:
+            return []
         if stream.command.compare and stop < stream.end:
             stop = stop // PIECE * PIECE
         stored: list[on.Event] = []
@@ -241,12 +252,18 @@ class World:
         )
         self.tell(on.ReplyJudged(flight, verdict, promised))
 
-    def bring(self, flight: int, cells: int, spoil: int = 0) -> None:
+    def bring(self, flight: int, quarters: int, spoil: int = 0) -> None:
         """Bytes come; with the last one the exchange ends."""
         stream = self.streams[flight]
-        for event in self._store(flight, stream, cells, spoil):
+        for event in self._store(flight, stream, quarters, spoil):
             self.tell(event)
-        if stream.position >= stream.end and flight in self.streams:
+        if (
+            stream.position + stream.gathered >= stream.end
+            and stream.waits
+            and flight in self.machine.flights
+        ):
+            self.machine.flights[flight].waiting = True
+        elif stream.position >= stream.end and flight in self.streams:
             del self.streams[flight]
             self.tell(on.FlightEnded(flight))
 
@@ -341,13 +358,31 @@ class World:
         elif machine.state is State.PAUSED:
             self.tell(on.ResumeAsked())
         elif machine.flights:
-            flight = next(iter(machine.flights))
+            flight = self._next()
             if self.streams[flight].version:
                 self.bring(flight, 8)
             else:
                 self.reply(flight)
         else:
             self.ring()
+
+    def _next(self) -> int:
+        """A flight that can go on; where all wait for others, one is asked for."""
+        for _ in range(3):
+            for flight, leg in self.machine.flights.items():
+                if not (leg.waiting and self.streams[flight].waits):
+                    return flight
+            if self.timer is None:
+                self.tell(on.ConnectionsGranted(1))
+            else:
+                self.ring()
+        raise AssertionError("all wait for what nobody is asked for")
+
+    def slow_down(self, connections: int) -> None:
+        """The line turns out to be slow, and there are connections to spare."""
+        for leg in self.machine.flights.values():
+            leg.rate, leg.age = CELL / 2, 9.0
+        self.tell(on.ConnectionsGranted(connections))
 
     def settle(self, steps: int = 3000) -> do.Finish:
         """Go on until it is over, which must come."""
@@ -372,9 +407,9 @@ def cells_of(span: Span) -> range:
     "server",
     [
         Server(),
-        Server(cells=(1,)),
-        Server(cells=(0,)),
-        Server(cells=(7,), star=True),
+        Server(quarters=(1,)),
+        Server(quarters=(0,)),
+        Server(quarters=(7,), star=True),
         Server(star=True, cap=3),
         Server(cap=5),
         Server(cap=1),
@@ -408,7 +443,7 @@ def test_a_line_that_always_breaks_at_the_same_byte_is_given_up(
     digest: Digest | None,
 ) -> None:
     """No server is sent the same request for ever, resumable or not."""
-    world = World(Server(cells=(40,), ranges=ranges, lengths=lengths, tags=tags), digest=digest)
+    world = World(Server(quarters=(40,), ranges=ranges, lengths=lengths, tags=tags), digest=digest)
     world.begin()
     for _ in range(250):
         if world.finish is not None:
@@ -420,9 +455,9 @@ def test_a_line_that_always_breaks_at_the_same_byte_is_given_up(
         world.reply(flight)
         stream = world.streams.get(flight)
         if stream is not None:
-            wall = 20 * CELL - stream.position
+            wall = 20 * QUARTER - stream.position
             if wall > 0:
-                world.bring(flight, wall // CELL)
+                world.bring(flight, -(-wall // QUARTER))
             if flight in world.streams:
                 world.break_off(flight)
     assert world.finish is not None
@@ -446,7 +481,7 @@ def test_a_server_that_never_answers_is_given_up_soon(kind: str) -> None:
 @pytest.mark.parametrize("breaks", [False, True])
 def test_a_body_that_changes_with_every_reply(breaks: bool) -> None:  # noqa: FBT001 - a table
     """One whole reply is one version; where even that breaks off, the body is unstable and this ends."""
-    world = World(Server(cells=(40,)))
+    world = World(Server(quarters=(40,)))
     while world.finish is None:
         world.server.version += 1
         flight = next(iter(world.streams), None)
@@ -474,7 +509,7 @@ TROUBLES = (
     *("429", "500", "503", "511", "416", "206", "403", "page", "inwards"),  # replies
     *("early end", "spoilt", "lag", "rot", "expire", "change", "change"),
 )
-WISHES = ("pause", "resume", "resume", "network", "time", "back", "early", "turn", "process")
+WISHES = ("pause", "resume", "resume", "network", "time", "back", "early", "turn", "slow", "process")
 
 
 class Simulation(RuleBasedStateMachine):
@@ -483,7 +518,7 @@ class Simulation(RuleBasedStateMachine):
     world: World
 
     @initialize(
-        cells=st.tuples(st.sampled_from([0, 3, 41, 61, 90]), st.sampled_from([2, 41, 61, 90])),
+        quarters=st.tuples(st.sampled_from([0, 3, 41, 61, 90]), st.sampled_from([2, 41, 61, 90])),
         tags=st.sampled_from(["strong", "strong", "strong", "weak", "none", "rotating"]),
         ranges=st.sampled_from(["yes", "yes", "yes", "no", "plain"]),
         hides=st.sampled_from(["", "", "", "star", "lengths"]),
@@ -494,7 +529,7 @@ class Simulation(RuleBasedStateMachine):
     )
     def prepare(
         self,
-        cells: tuple[int, int],
+        quarters: tuple[int, int],
         tags: str,
         ranges: str,
         hides: str,
@@ -505,9 +540,9 @@ class Simulation(RuleBasedStateMachine):
     ) -> None:
         """A server and a request; versions that no validator tells apart differ in an announced length."""
         if tags == "none":
-            hides, cells = "", (cells[0], cells[1] + 1)
+            hides, quarters = "", (quarters[0], quarters[1] + 1)
         server = Server(
-            cells=cells,
+            quarters=quarters,
             tags=tags,
             ranges=ranges != "no",
             star=hides == "star",
@@ -517,7 +552,7 @@ class Simulation(RuleBasedStateMachine):
             redirects="redirects" in source,
             promises="promises" in source,
         )
-        size = cells[(digest or 1) - 1] * CELL if sized else None
+        size = quarters[(digest or 1) - 1] * QUARTER if sized else None
         request = Request(SOURCE, expected_size=size)
         self.world = World(server, request, None if digest is None else digest_of(digest))
         self.world.begin()
@@ -535,12 +570,12 @@ class Simulation(RuleBasedStateMachine):
             if flight is not None:
                 self.world.reply(flight)
 
-    @rule(choice=st.integers(0, 9), cells=st.integers(1, 30))
-    def bytes_come(self, choice: int, cells: int) -> None:
+    @rule(choice=st.integers(0, 9), quarters=st.integers(1, 30))
+    def bytes_come(self, choice: int, quarters: int) -> None:
         """On any flight."""
         flight = self.flight(choice, streaming=True)
         if flight is not None:
-            self.world.bring(flight, cells)
+            self.world.bring(flight, quarters)
 
     @rule(steps=st.integers(1, 12))
     def all_is_well(self, steps: int) -> None:
@@ -614,6 +649,8 @@ class Simulation(RuleBasedStateMachine):
                 world.now += {"time": 10.0 ** (number - 2), "back": -50.0}[wish]
                 if world.timer is not None and world.timer <= world.now:
                     world.ring()
+            case "slow":
+                world.slow_down(4 * number)
             case "early":
                 world.tell(on.TimerRang())
             case "turn":
@@ -671,7 +708,7 @@ def test_a_long_bad_day(seed: int) -> None:
     draw = random.Random(seed)
     day = Simulation()
     day.prepare(
-        cells=(draw.choice([0, 3, 41, 61, 90, 200]), draw.choice([2, 41, 61, 90, 200])),
+        quarters=(draw.choice([0, 3, 41, 61, 90, 200]), draw.choice([2, 41, 61, 90, 200])),
         tags=draw.choice(["strong", "strong", "strong", "weak", "none", "rotating"]),
         ranges=draw.choice(["yes", "yes", "yes", "yes", "no", "plain"]),
         hides=draw.choice(["", "", "", "star", "lengths"]),
@@ -688,7 +725,7 @@ def test_a_long_bad_day(seed: int) -> None:
         if luck < 0.35:
             day.the_server_replies(choice=draw.randrange(10), count=1)
         elif luck < 0.80:
-            day.bytes_come(choice=draw.randrange(10), cells=draw.choice([1, 2, 5, 9]))
+            day.bytes_come(choice=draw.randrange(10), quarters=draw.choice([1, 2, 5, 9]))
         elif luck < 0.82 and day.world.check is not None:
             day.the_keeper_works(fails=draw.choice(["", "", "disk-full", "disk"]))
         elif luck < 0.85 + lucky / 10:
