@@ -38,6 +38,8 @@ __all__ = ["Wiring"]
 
 _LOOPS = 2  # more gain nothing: the kernel and the disk are the limit then
 
+_OWN_DESCRIPTORS = 32  # of the store, the loops, the locks and the standard streams
+
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Bytes that bgfetch can fetch again: back-up programs may skip this.\n"
 
 
@@ -253,7 +255,7 @@ class Wiring:
             ),
             caps=Caps(
                 per_host=settings.connections_per_host,
-                total=settings.connections_total,
+                total=min(settings.connections_total, _bearable()),
                 per_record=settings.connections,
             ),
             settled=settled,
@@ -266,6 +268,16 @@ class Wiring:
         if self.vfs.size(tag) is None:
             self.vfs.make_directory(self.root)
             self.vfs.replace(tag, _TAG.encode(), durable=False)
+
+
+def _bearable() -> int:
+    """Connections this process has descriptors for: each wants one, and a file beside it two more."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover - Windows has no such limit
+        return 1 << 16
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 16 if soft == resource.RLIM_INFINITY else max(1, (soft - _OWN_DESCRIPTORS) // 4)
 
 
 def _trust(settings: Settings) -> Trust:
