@@ -76,6 +76,9 @@ class MemoryTransport:
         """Go on after `pause`."""
         self._send(lambda: self._set_paused(flight, paused=False))
 
+    def network_changed(self) -> None:
+        """There is no network here that could change."""
+
     def close(self) -> None:
         """Give everything up and end the thread."""
         with self._changed:

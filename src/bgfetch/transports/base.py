@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bgfetch.core.model import Fault, ReplyHead
+from bgfetch.transports.surroundings import Surroundings
 
 __all__ = ["Deadlines", "Exchange", "Limits", "Receiver", "Transport"]
 
@@ -25,6 +26,8 @@ class Deadlines:
         silence: Between two arrivals of body bytes.
         least_rate: Bytes a second a body must average over `window`.
         window: Seconds that average is taken over.
+        dial: From the last SYN sent to an answer: on no line does one take longer, and asking afresh notices a server's
+            return sooner than TCP does, which doubles its waits.
     """
 
     connect: float = 15.0
@@ -32,6 +35,7 @@ class Deadlines:
     silence: float = 30.0
     least_rate: int = 1024
     window: float = 60.0
+    dial: float = 3.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class Exchange:
         public_only: Whether an address that is not public is refused once connected, before anything is sent.
         named_by_person: Whether a person gave this URL, so that the credentials kept for its host may be sent; what a
             redirect leads to gets none.
+        surroundings: Proxies, certificates and passwords to use; None for the transport's own.
     """
 
     flight: int
@@ -60,6 +65,7 @@ class Exchange:
     lane: int = 0
     public_only: bool = False
     named_by_person: bool = True
+    surroundings: Surroundings | None = None
 
 
 class Receiver(Protocol):
@@ -111,6 +117,12 @@ class Transport(Protocol):
 
     def resume(self, flight: int) -> None:
         """Go on after `pause`."""
+        ...
+
+    def network_changed(self) -> None:
+        """The machine has a network again, or another one: what has been silent since is given up, with kind "stall"; no
+        connection made before is used again.
+        """
         ...
 
     def close(self) -> None:

@@ -149,6 +149,10 @@ class LimitedTransport:
             if not self._throttle.holds(flight):
                 self._inner.resume(flight)
 
+    def network_changed(self) -> None:
+        """The machine has a network again, or another one."""
+        self._inner.network_changed()
+
     def close(self) -> None:
         """Give everything up and end the threads."""
         with self._changed:

@@ -40,6 +40,11 @@ class Loops:
         """Go on after `pause`."""
         self._of(flight).resume(flight)
 
+    def network_changed(self) -> None:
+        """The machine has a network again, or another one."""
+        for loop in self._loops:
+            loop.network_changed()
+
     def close(self) -> None:
         """Give everything up and end the threads."""
         for loop in self._loops:
