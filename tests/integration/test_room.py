@@ -154,9 +154,9 @@ def test_a_file_too_long_for_the_file_system_is_refused_at_once(tmp_path: Path) 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of a process are POSIX's")
 def test_few_descriptors_mean_fewer_connections(tmp_path: Path) -> None:
-    """With 40 descriptors in all, 60 files of one host come nevertheless."""
+    """With 64 descriptors in all, 60 files of one host come nevertheless."""
     files = {f"/{number}": BODY[: 2 * MIB + number] for number in range(60)}
     with OriginServer(files) as server:
         urls = [server.url_of(path) for path in files]
-        said = limited(Command(tmp_path), "RLIMIT_NOFILE", 40, "get", "--quiet", *urls)
+        said = limited(Command(tmp_path), "RLIMIT_NOFILE", 64, "get", "--quiet", *urls)
         assert (said.returncode, len(said.stdout.splitlines())) == (0, 60), said.stderr
