@@ -96,12 +96,24 @@ class Settings:
     )
     retry_scale: float = _setting(1.0, float, "factor", "on the delays between attempts")
     most_bytes: int = _setting(1 << 40, size, "bytes", "longest body that announces no length")
+    daemon_linger: float = _setting(
+        600.0, duration, "seconds", "until a daemon that nobody needs ends by itself; 0 = never"
+    )
     in_process: bool = _setting(False, _truth, "0 or 1", "use no daemon: fetch in the process that asks")
     disk_reserve: int | None = _setting(
         None,
         _reserve,
         "bytes",
         "of the disk that no download takes; auto = a fiftieth of it, 1 GiB at the most",
+    )
+    retention: float = _setting(
+        7 * 86400.0,
+        duration,
+        "seconds",
+        "records of what is over stay readable where no worker takes them away",
+    )
+    log_retention: float = _setting(
+        30 * 86400.0, duration, "seconds", "until a registration that is over is forgotten, with its log"
     )
     ca_file: str = _setting("", str, "path", "certificates to trust instead of the usual ones")
 

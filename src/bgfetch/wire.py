@@ -154,6 +154,10 @@ class Fields:
         items: list[object] = self.take(name, list, default)
         return [unpack(item) for item in items]
 
+    def anything(self, name: str) -> Any:
+        """The field, whatever it is; null where it is not there."""
+        return self._left.pop(name, None)
+
     def rest(self) -> Json:
         """Whatever has not been taken."""
         left, self._left = self._left, {}
@@ -201,7 +205,7 @@ class Asked:
     icons: Sequence[Icon] = ()
     download_total: int = 0
     options: RegistrationOptions = field(default_factory=RegistrationOptions)
-    environment: Mapping[str, str] = _NONE
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def pack(self) -> Json:
         """As JSON."""

@@ -19,7 +19,9 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors"}),
     frozenset({"core"}),
-    frozenset({"vfs", "clock", "database", "stored", "environment"}),  # the platform, one small class of a kind
+    frozenset(
+        {"vfs", "clock", "database", "stored", "environment"}
+    ),  # the platform, one small class of a kind
     frozenset({"network", "sources", "transports", "cache", "registrations"}),  # adapters behind ports
     frozenset({"running"}),  # who runs registrations, as those see it who want them run
     frozenset({"wire", "address"}),  # what client and daemon agree on
@@ -27,9 +29,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"response"}),
     frozenset({"caches", "maintenance"}),
     frozenset({"registration"}),
-    frozenset({"manager"}),  # the standard's own objects end here
+    frozenset({"manager", "event"}),  # the standard's own objects end here
     frozenset({"wiring"}),  # the one place that picks implementations
-    frozenset({"shelf"}),  # files that are here
+    frozenset({"shelf", "handling"}),  # files that are here; one event in a process of its own
     frozenset({"getting"}),  # the main job, whole
     frozenset({"api"}),  # what an application calls
     frozenset({"daemon"}),  # the process that fetches for all of them
@@ -38,7 +40,7 @@ LAYERS: tuple[frozenset[str], ...] = (
 
 # Parts beside the rows: what each may import, and who may import it.
 BESIDE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "config": (frozenset({"errors", "core"}), frozenset({"wiring", "api", "daemon", "cli"})),
+    "config": (frozenset({"errors", "core"}), frozenset({"wiring", "handling", "api", "daemon", "cli"})),
     "terminal": (frozenset({"errors", "core"}), frozenset({"api", "cli"})),
     "version": (frozenset(), frozenset({"wiring", "cli", "client", "daemon"})),
     "testing": (frozenset().union(*LAYERS), frozenset()),  # public fakes; nothing shipped may need them

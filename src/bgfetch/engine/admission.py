@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +21,7 @@ from bgfetch.core.model import Progress, Request, State
 from bgfetch.core.urls import is_secret_header
 from bgfetch.engine.runner import Runner
 from bgfetch.errors import CacheError, InvalidRequest
-from bgfetch.registrations.port import RecordRow, Registrations, Wish
+from bgfetch.registrations.port import RecordRow, RegistrationOptions, Registrations, Wish
 from bgfetch.running import Listener, Look
 
 __all__ = ["Admission", "Window"]
@@ -52,7 +52,6 @@ class Admission:
         runner: Works on what is admitted.
         clock: The time.
         window: How many at once.
-        changed: Called on a thread of ours when the store has changed.
     """
 
     def __init__(
@@ -62,20 +61,26 @@ class Admission:
         clock: Clock,
         *,
         window: Window | None = None,
-        changed: Callable[[], None] = lambda: None,
     ) -> None:
         self._registrations = registrations
         self._runner = runner
         self._clock = clock
         self._window = window or Window()
-        self._changed = changed
+        self._watchers: list[Callable[[], None]] = []
         self._lock = threading.RLock()
         self._secrets: dict[int, Sequence[Request]] = {}
+        self._environments: dict[int, Mapping[str, str]] = {}
+        self._expected: dict[
+            tuple[str, str], Mapping[str, str]
+        ] = {}  # by scope and id, until it is registered
         self._waiting: set[int] = set()  # asked for by a client, and not admitted yet
         self._incomplete: set[int] = set()  # rest until their secrets are said again
         self._not_before: dict[int, float] = {}
+        self._paused = False
         self._followers: list[Callable[[int, Progress], None]] = []
         self._following = False
+        self._held_bytes: dict[int, int] = {}
+        self.received = 0  # bytes stored since the beginning
         self._woken = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._loop, name="bgfetch-admission", daemon=True)
@@ -88,10 +93,28 @@ class Admission:
         """Call it with each progress of any registration, on the driver's thread: be quick."""
         self._followers.append(follower)
 
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Call it when the store has changed, on a thread of ours: be quick."""
+        self._watchers.append(watcher)
+
     # What clients ask for.
 
-    def run(self, uid: int, requests: Sequence[Request] | None = None) -> bool:
+    def expect(self, scope: str, id: str, environment: Mapping[str, str]) -> None:  # noqa: A002 - the standard's word
+        """What the next `run` of the registration that is about to have this id is to know."""
+        self._expected[scope, id] = environment
+
+    def run(
+        self,
+        uid: int,
+        requests: Sequence[Request] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> bool:
         """Work on a registration as soon as there is room; False when another process does, or when it has settled.
+
+        Args:
+            uid: The registration.
+            requests: With the secrets that the store does not keep; None where there are none to add.
+            environment: The variables of whoever asks that decide about proxies, certificates and credentials.
 
         Raises:
             InvalidRequest: The requests are not those of the registration.
@@ -100,6 +123,9 @@ class Admission:
         if row is None or row.settled_at is not None:
             return False
         with self._lock:
+            environment = self._expected.pop((row.scope, row.id), environment)
+            if environment is not None:
+                self._environments[uid] = environment
             if self._runner.running(uid):
                 return True
             if requests is not None:
@@ -123,6 +149,10 @@ class Admission:
             self.poke()
         return accepted
 
+    def amend(self, uid: int, options: RegistrationOptions) -> None:
+        """Run it with these options from now on, whoever runs it."""
+        self._runner.amend(uid, options)
+
     def look(self, uid: int, index: int) -> Look | None:
         """How a record stands that is under way here, or None."""
         return self._runner.look(uid, index)
@@ -139,6 +169,26 @@ class Admission:
     def bug(self) -> BaseException | None:
         """What the driver died of, or None while it lives."""
         return self._runner.bug
+
+    @property
+    def held(self) -> frozenset[int]:
+        """All that is worked on now."""
+        return self._runner.held
+
+    def set_limit(self, rate: int) -> None:
+        """Let all together have so many bytes a second; 0 for no limit."""
+        self._runner.set_limit(rate)
+
+    def set_paused(self, paused: bool) -> None:  # noqa: FBT001 - the one thing it says
+        """Admit nothing, or go on."""
+        self._paused = paused
+        self.poke()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is to be done until somebody asks for something."""
+        rests = self._incomplete
+        return all(uid in rests for uid in self._registrations.unfinished(limit=len(rests) + 1))
 
     @property
     def would_lose(self) -> list[int]:
@@ -169,7 +219,8 @@ class Admission:
                 if now != version:
                     version = now
                     woken = True
-                    self._changed()
+                    for watcher in self._watchers:
+                        watcher()
                 if woken or (self._not_before and self._clock.monotonic() >= retry_at):
                     retry_at = self._clock.monotonic() + _AGAIN
                     self._fill()
@@ -178,7 +229,7 @@ class Admission:
     def _fill(self) -> None:
         held = self._runner.held
         room = min(self._window.working - self._working(held), self._window.held - len(held))
-        if room <= 0:
+        if room <= 0 or self._paused:
             return
         passed_over = self._passed_over()
         for uid in self._registrations.unfinished(limit=len(held) + len(passed_over) + room):
@@ -235,6 +286,11 @@ class Admission:
             self._runner.bulletin.follow(self._told)
 
     def _told(self, uid: int, progress: Progress) -> None:
+        gained = progress.downloaded - self._held_bytes.get(uid, progress.downloaded)
+        self._held_bytes[uid] = progress.downloaded
+        self.received += max(
+            0, gained
+        )  # a record that begins anew gives bytes back that were received all the same
         for follower in self._followers:
             follower(uid, progress)
         if progress.state is State.SETTLED:
@@ -245,6 +301,8 @@ class Admission:
     def _forget(self, uid: int) -> None:
         """It is over: nobody needs its secrets any more. Without the lock, which who runs things may hold for long."""
         self._secrets.pop(uid, None)
+        self._environments.pop(uid, None)
+        self._held_bytes.pop(uid, None)
         self._waiting.discard(uid)
         self._incomplete.discard(uid)
 

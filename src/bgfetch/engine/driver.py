@@ -133,6 +133,11 @@ class Driver:
         """Obey a person's wish at once, instead of when the store is looked at next."""
         self._inbox.put(lambda: self._obey(uid, wish))
 
+    def set_limit(self, rate: int) -> None:
+        """Let all together have so many bytes a second; 0 for no limit."""
+        if self._limits is not None:
+            self._limits.set_limit(float(rate) if rate > 0 else None)
+
     def network_returned(self) -> None:
         """Try at once what waits for a network."""
         self._inbox.put(self._wake_waiting)

@@ -155,6 +155,10 @@ class Runner:
         """Run it with these options from now on."""
         self._registrations.amend(uid, options=options)
 
+    def set_limit(self, rate: int) -> None:
+        """Let all that runs here together have so many bytes a second; 0 for no limit."""
+        self.driver.set_limit(rate)
+
     def close(self) -> None:
         """Stop, keeping every byte; what is unfinished may be claimed by another process."""
         if self._driver is not None:

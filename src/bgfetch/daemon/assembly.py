@@ -1,0 +1,56 @@
+"""Puts a daemon together from the parts that wiring picks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bgfetch.config import Settings
+from bgfetch.daemon.clients import Clients
+from bgfetch.daemon.state import State
+from bgfetch.daemon.steering import Steering
+from bgfetch.daemon.stream import Hub
+from bgfetch.engine.admission import Admission
+from bgfetch.errors import InvalidRequest
+from bgfetch.running import Runs
+from bgfetch.wiring import Wiring
+
+__all__ = ["assembled"]
+
+
+class _DaemonWiring(Wiring):
+    """The wiring whose registrations are run by an admission."""
+
+    admission: Admission
+
+    @property
+    def runs(self) -> Runs:
+        """The daemon itself."""
+        return self.admission
+
+
+def assembled(settings: Settings, *, stop: Callable[[], None]) -> State:
+    """A daemon that has not begun to admit anything. On the loop's thread.
+
+    Raises:
+        CacheError: The store cannot be opened.
+    """
+    wiring = _DaemonWiring(settings)
+    clients = Clients()
+    admission = Admission(wiring.registrations, wiring.runner, wiring.clock)
+    wiring.admission = admission
+    hub = Hub(wiring.registrations, admission.last, clients)
+    admission.follow(hub.told)
+    admission.watch(hub.changed)
+    steering = Steering(
+        limit_rate=settings.limit_rate,
+        schedule=getattr(settings, "schedule", ""),
+        apply_limit=admission.set_limit,
+        apply_schedule=_no_schedule,
+        apply_paused=admission.set_paused,
+    )
+    return State(wiring, admission, hub, clients, steering, wiring.clock.now(), stop)
+
+
+def _no_schedule(text: str) -> None:
+    if text:
+        raise InvalidRequest("there are no timetables yet")

@@ -1,0 +1,89 @@
+"""What the handlers of the local API work with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bgfetch.daemon.clients import Clients
+from bgfetch.daemon.steering import Steering
+from bgfetch.daemon.stream import Hub
+from bgfetch.engine.admission import Admission
+from bgfetch.registrations.port import RegistrationRow
+from bgfetch.wire import Asked, Run
+from bgfetch.wiring import Wiring
+
+__all__ = ["State"]
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(slots=True)
+class State:
+    """A daemon at work.
+
+    Args:
+        started_at: Seconds since the epoch.
+        stop: Ends it; may be called from any thread.
+        deliver: Says that an event may be due; may be called from any thread.
+    """
+
+    wiring: Wiring
+    admission: Admission
+    hub: Hub
+    clients: Clients
+    steering: Steering
+    started_at: float
+    stop: Callable[[], None]
+    deliver: Callable[[], None] = _nothing
+
+    def fetch(self, asked: Asked) -> RegistrationRow:
+        """Register what a client asked for, and begin; blocks.
+
+        Raises:
+            DuplicateId, InvalidRequest, QuotaExceeded: As `BackgroundFetchManager.fetch`.
+        """
+        self.admission.expect(asked.scope, asked.id, asked.environment)
+        manager = self.wiring.manager(asked.scope)
+        registration = asyncio.run(
+            manager.fetch(
+                asked.id,
+                list(asked.requests),
+                title=asked.title,
+                icons=asked.icons,
+                download_total=asked.download_total,
+                options=asked.options,
+            )
+        )
+        row = self.wiring.registrations.get(registration.uid)
+        assert row is not None  # noqa: S101 - just added
+        return row
+
+    def run(self, uid: int, said: Run) -> bool:
+        """Go on with a registration, with what its client says; whether it runs here, or will."""
+        return self.admission.run(uid, said.requests, said.environment)
+
+    def parked(self) -> int:
+        """Events that were given up, until somebody asks for them again."""
+        return 0
+
+    def busy(self) -> bool:
+        """Whether anything is to be done, or owed."""
+        return not self.admission.idle or bool(self.wiring.registrations.pending(now=float("inf")))
+
+    def close(self) -> None:
+        """Stop what runs, keeping every byte."""
+        self.admission.close()
+        self.wiring.close()
+
+    def would_lose(self) -> list[str]:
+        """What ends with this process, each in words."""
+        lost = []
+        for uid in self.admission.would_lose:
+            row = self.wiring.registrations.get(uid)
+            if row is not None and row.settled_at is None:
+                lost.append(f"the secrets of {row.id!r}")
+        return lost
