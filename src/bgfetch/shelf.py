@@ -29,7 +29,8 @@ class Got:
     """A file that is here.
 
     Args:
-        path: Where it is, under its own name.
+        path: Where it is: under its own name, unless only the blob was wanted.
+        name: Its own name.
         url: What it was asked for by.
         size: Bytes.
         verified: How it was checked.
@@ -37,6 +38,7 @@ class Got:
     """
 
     path: Path
+    name: str
     url: str
     size: int
     verified: Verified
@@ -50,12 +52,14 @@ class Shelf:
         wiring: The home.
         scope: Namespace of caches.
         by_name: Whether a file's sha256 must begin with the digits in its name, as torch.hub writes them.
+        named: Whether files are wanted under their own names; where they go elsewhere anyway the blob will do.
     """
 
-    def __init__(self, wiring: Wiring, scope: str, *, by_name: bool = False) -> None:
+    def __init__(self, wiring: Wiring, scope: str, *, by_name: bool = False, named: bool = True) -> None:
         self._wiring = wiring
         self._scope = scope
         self._by_name = by_name
+        self._names = named
 
     def cached(self, request: Request) -> Got | None:
         """The file, if it is here and is what is asked for; imports and touches as little as can be."""
@@ -117,10 +121,10 @@ class Shelf:
     def _named(
         self, blob: str, reply: ReplyHead, size: int, verified: Verified, digest: str, request: Request
     ) -> Got:
-        path = self._wiring.links.publish(
-            self._wiring.blobs.path(blob), request_key(request), _name(reply, request.url)
-        )
-        return Got(path, request.url, size, verified, digest)
+        path, name = self._wiring.blobs.path(blob), _name(reply, request.url)
+        if self._names:
+            path = self._wiring.links.publish(path, request_key(request), name)
+        return Got(path, name, request.url, size, verified, digest)
 
     def _refused(self, request: Request, found: str) -> IntegrityError:
         entry = self._entry(request)

@@ -115,7 +115,10 @@ class Blobs:
         shelves = dict.fromkeys(self.path(name).parent for name in names)
         self._make_shelves(shelves)
         absent = [(name, each) for name, each in fresh if not self._stands(name, each)]
-        for some in _groups([(name, each) for name, each in absent if each.partial.body is not None]):
+        small = {
+            name: each for name, each in absent if each.partial.body is not None
+        }  # of equal ones just one
+        for some in _groups(list(small.items())):
             self._place_small(some)
         for name, each in absent:
             if each.partial.body is None:
@@ -136,7 +139,7 @@ class Blobs:
             directory: The partial's; not open.
             owner: The record that asks. What another one left is not for it.
         """
-        placed = self._promised(directory)
+        placed = self.promised(directory)
         if placed is None:
             return None
         if placed.owner != owner or self.size(placed.blob) != placed.size:
@@ -148,7 +151,8 @@ class Blobs:
             self._vfs.sync_directory(shelf)
         return placed
 
-    def _promised(self, directory: Path) -> Placed | None:
+    def promised(self, directory: Path) -> Placed | None:
+        """What `placed.json` in the partial's directory says, whoever it is for; None where there is none."""
         try:
             found = json.loads(self._vfs.read(directory / _PLACED, most=_MOST_PLACED))
             owner, blob, digest = (str(found[name]) for name in ("owner", "blob", "digest"))

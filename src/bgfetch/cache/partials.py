@@ -67,7 +67,7 @@ class Partial:
             self._table = vfs.open(self.pieces_path, create=True)
             self._slots = decode_slots(self._read_table())
         except BaseException:
-            self._give_back()
+            self._close_files()
             raise
 
     @property
@@ -352,6 +352,9 @@ class Partial:
                 self._give_back()
 
     def _give_back(self) -> None:
+        self._close_files()
+
+    def _close_files(self) -> None:
         # Not to be mistaken for whatever the system gives these numbers to next.
         descriptors, self._data, self._table = (self._data, self._table), -1, -1
         for fd in descriptors:

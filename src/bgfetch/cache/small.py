@@ -86,7 +86,7 @@ class SmallPartial(Partial):
                     self._vfs.pwrite(self._data, body, 0)
                     self._put_slot(0, slots[0])
             except BaseException:
-                super()._give_back()
+                self._close_files()
                 self._slots = slots
                 raise
             self._has_files = True

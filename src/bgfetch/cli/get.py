@@ -115,7 +115,7 @@ class _Job:
         self._wiring = wiring
         self._said = said
         self._target = target
-        self._shelf = Shelf(wiring, said.scope, by_name=said.checksum == _BY_NAME)
+        self._shelf = Shelf(wiring, said.scope, by_name=said.checksum == _BY_NAME, named=target is None)
         self._failures: list[Exit] = []
 
     def run(self, requests: Sequence[Request]) -> Exit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -48,13 +49,14 @@ def ls(*, scope: str | None, active: bool, limit: int | None, quiet: bool, as_js
 def _table(rows: Sequence[Summary], run_now: set[int], *, scoped: bool) -> str:
     now = time.time()
     scoped = scoped and any(row.scope != "default" for row in rows)
+    size, age = cache(_size), cache(seconds_in_words)  # of ten thousand rows many say the same
     head = ["ID", "STATE", "SIZE", "AGE", *(["SCOPE"] if scoped else []), "TITLE"]
     cells = [
         (
             row.id,
             _state(row, run_now, now),
-            _size(row.downloaded, row.download_total),
-            seconds_in_words(max(0.0, now - row.created_at)),
+            size(row.downloaded, row.download_total),
+            age(max(0, round(now - row.created_at))),
             *((row.scope,) if scoped else ()),
             row.title,
         )

@@ -40,7 +40,7 @@ class Target:
         """Give the file its place; two of the same name get two names."""
         path = self._path
         if self._directory:
-            name = distinct(file.path.name, self._taken)
+            name = distinct(file.name, self._taken)
             self._taken.add(folded(name))
             path = path / name
         wiring.links.export(file.path, path)

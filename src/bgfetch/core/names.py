@@ -79,7 +79,7 @@ def printable(text: str) -> str:
 
     An escape sequence, a bidi override or a lone surrogate shows as `\x1b`, `\u202e`, `\udc80` and acts no more.
     """
-    return _UNSEEN.sub(_escaped, text)
+    return text if text.isprintable() else _UNSEEN.sub(_escaped, text)  # none of these is printable
 
 
 def distinct(name: str, taken: Container[str]) -> str:
