@@ -46,9 +46,11 @@ def partials(tmp_path: Path, vfs: Vfs) -> Partials:
     return Partials(tmp_path / "partials", vfs)
 
 
-def writer(partial: Partial, start: int, stop: int | None = None, *, compare: bool = False) -> PieceWriter:
+def writer(
+    partial: Partial, start: int, stop: int | None = None, *, compare: bool = False, ahead: bool = False
+) -> PieceWriter:
     """A writer that nobody hears of."""
-    return PieceWriter(partial, start, stop, stored=_unheard, pool=BufferPool(), compare=compare)
+    return PieceWriter(partial, start, stop, stored=_unheard, pool=BufferPool(), compare=compare, ahead=ahead)
 
 
 def _unheard(start: int, stop: int, differs: bool) -> None:  # noqa: FBT001 - the writer's callback
@@ -62,6 +64,13 @@ def put(partial: Partial, start: int, stop: int, body: bytes = BODY) -> None:
         it.write(body[at : min(stop, at + 16_384)])
     it.flush()
     it.close()
+
+
+def split(partial: Partial, at: int) -> tuple[PieceWriter, PieceWriter]:
+    """Two writers for the first piece; the second one has all its bytes already."""
+    front, rest = writer(partial, 0, at), writer(partial, at, PIECE, ahead=True)
+    assert rest.write(BODY[at:PIECE])
+    return front, rest
 
 
 def content(partial: Partial, stop: int = len(BODY)) -> bytes:
@@ -475,3 +484,44 @@ def test_what_is_frozen_takes_no_bytes_until_it_thaws(tmp_path: Path) -> None:
     assert partial.mend(0, other, Slot(10, google_crc32c.extend(0, other)))
     assert not after.current, "what was hashed before a piece was replaced must not count"
     partial.close()
+
+
+@pytest.mark.parametrize("at", [1, 65536, PIECE - 1])
+def test_what_came_ahead_is_held_once_the_bytes_before_it_are(partials: Partials, at: int) -> None:
+    """A piece's later part waits in memory, claims nothing meanwhile, and then the checksum is of the whole."""
+    partial = partials.open(KEY)
+    front, rest = split(partial, at)
+    rest.flush()
+    assert (rest.ahead, rest.gathered, partial.held) == (True, PIECE - at, Spans())
+    front.write(BODY[:at])
+    rest.flush()
+    assert not rest.ahead
+    assert partial.slot(0).same_bytes(Slot(PIECE, google_crc32c.extend(0, BODY[:PIECE])))
+    assert content(partial, PIECE) == BODY[:PIECE]
+
+
+def test_what_came_ahead_may_be_overtaken(partials: Partials) -> None:
+    """The first writer had gathered more than its share when it was shortened."""
+    partial = partials.open(KEY)
+    front, rest = split(partial, 65536)
+    front.stop = None
+    front.write(BODY[:300_000])
+    front.flush()
+    rest.flush()
+    assert partial.slot(0).same_bytes(Slot(PIECE, google_crc32c.extend(0, BODY[:PIECE])))
+    assert content(partial, PIECE) == BODY[:PIECE]
+
+
+def test_what_came_ahead_of_bytes_that_never_come_is_nothing(partials: Partials) -> None:
+    """A writer that is closed early leaves the piece as it was."""
+    partial = partials.open(KEY)
+    _, rest = split(partial, 65536)
+    rest.close()
+    assert partial.held == Spans()
+
+
+@pytest.mark.parametrize("stop", [None, PIECE + 1])
+def test_only_the_rest_of_one_piece_may_come_ahead(partials: Partials, stop: int | None) -> None:
+    """More would not fit into the buffer."""
+    with pytest.raises(OSError, match="has lost its beginning"):
+        writer(partials.open(KEY), 65536, stop, ahead=True)

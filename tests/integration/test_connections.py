@@ -21,6 +21,16 @@ def test_segments_share_a_connection(tmp_path: Path) -> None:
         assert len({request.connection for request in origin.requests}) <= 2
 
 
+def test_a_slow_piece_is_shared(tmp_path: Path) -> None:
+    """Where each connection is slow, one piece comes over several, and is put together right."""
+    body = random.Random(3).randbytes((1 << 20) - 57)
+    with OriginServer(body, rate=200_000) as origin, Lab(tmp_path) as lab:
+        assert lab.fetch(asking(origin.url, sha256=origin.sha256)).body == body
+        asked = [request.headers.get("range", "") for request in origin.requests]
+        assert len(asked) >= 4
+        assert any(not span.startswith("bytes=0-") for span in asked)
+
+
 @pytest.mark.parametrize("size", [1, 65536])
 def test_small_files_share_a_connection(tmp_path: Path, size: int) -> None:
     """Many small files over one connection take one connection."""

@@ -224,6 +224,61 @@ def test_a_redirected_flight_asks_only_for_what_is_still_its_own() -> None:
     assert (moved.ask.start, moved.ask.stop) == (4 * PIECE, 6 * PIECE)
 
 
+def slow_last_piece() -> Script:
+    """One piece under way at a quarter of it in a second, and a connection that is granted besides."""
+    script = started(total=PIECE, stop=PIECE)
+    leg = script.machine.flights[1]
+    leg.rate, leg.age = PIECE / 4, 1.0
+    return script
+
+
+def test_a_slow_last_piece_is_shared() -> None:
+    """The later half is asked for and kept until the earlier one is there, whoever brings it first."""
+    script = slow_last_piece()
+    assert script.machine.wants_connections == 4
+    commands = script.send(on.ConnectionsGranted(2))
+    (taken,) = of(do.OpenFlight, commands)
+    assert of(do.ShortenFlight, commands) == [do.ShortenFlight(1, PIECE // 2)]
+    assert (taken.ask.start, taken.ask.stop, taken.ahead) == (PIECE // 2, PIECE, True)
+    script.judge(accept(PIECE // 2, PIECE, PIECE), 2)
+    script.store(0, PIECE // 2, 1)
+    assert of(do.Commit, script.store(PIECE // 2, PIECE, 2)) == [do.Commit(PIECE)]
+
+
+def test_what_was_gathered_is_not_given_away() -> None:
+    """A cut lies behind all bytes that came, stored or not."""
+    script = slow_last_piece()
+    script.machine.flights[1].gathered = PIECE // 2
+    assert of(do.ShortenFlight, script.send(on.ConnectionsGranted(2))) == [
+        do.ShortenFlight(1, PIECE * 3 // 4)
+    ]
+
+
+def test_what_waits_for_other_bytes_uses_no_connection() -> None:
+    """Where the flight it waits for fails, the only connection is for what that did not bring."""
+    script = slow_last_piece()
+    script.send(on.ConnectionsGranted(2))
+    script.judge(accept(PIECE // 2, PIECE, PIECE), 2)
+    script.machine.flights[2].waiting = True
+    assert script.machine.idle == 1
+    script.send(on.ConnectionsGranted(1))
+    script.send(on.FlightFailed(1, RESET))
+    script.now += 99
+    (again,) = of(do.OpenFlight, script.send(on.TimerRang()))
+    assert (again.ask.start, again.ask.stop, again.ahead) == (0, PIECE // 2, False)
+
+
+def test_no_more_waits_than_there_are_connections() -> None:
+    """What waits is memory."""
+    script = slow_last_piece()
+    script.send(on.ConnectionsGranted(2))
+    for expected in ([PIECE // 4], []):
+        for flight, leg in script.machine.flights.items():
+            leg.rate, leg.age, leg.waiting = 1.0, 1.0, flight > 1
+        cuts = of(do.ShortenFlight, script.send(on.ConnectionsGranted(2)))
+        assert [cut.stop for cut in cuts] == expected
+
+
 def test_at_least_one_connection_is_always_granted() -> None:
     """A record that runs has a flight, whatever the scheduler says."""
     script = Script()

@@ -116,6 +116,53 @@ class Line:
         return self.pacer.target
 
 
+class Reno:
+    """TCP Reno connections of 100 ms round trip that lose packets by chance, over a line of 25 MB/s; seeded.
+
+    The line has a queue of one round trip; what is more than that is lost, and everybody halves.
+
+    Each begins with a slow start of ten packets, two round trips after it was opened, and halves at a loss.
+    """
+
+    RTT, PACKET, MOST = 0.1, 1448, 25e6
+
+    def __init__(self, seed: int, loss: float) -> None:
+        self.chance, self.loss = random.Random(seed), loss
+        self.windows: list[float] = []
+        self.slow: list[bool] = []
+        self.now = self.received = 0.0
+        self.counts: list[int] = []
+
+    def run(self, pacer: ConnectionPacer, seconds: float) -> None:
+        """Round trip by round trip; the pacer is asked once in each."""
+        until = self.now + seconds
+        while self.now < until:
+            target = pacer.tick(self.now, int(self.received), len(self.windows))
+            self._open(target)
+            self.now += self.RTT
+            sent = [max(0.0, window) for window in self.windows]
+            fits = self.MOST * self.RTT
+            self.received += min(fits, sum(sent) * self.PACKET)
+            for one, packets in enumerate(sent):
+                lost = sum(sent) * self.PACKET > 2 * fits or self.chance.random() > (1 - self.loss) ** packets
+                self._acknowledge(one, lost=lost and packets > 0)
+            self.counts.append(target)
+
+    def _open(self, target: int) -> None:
+        fresh = max(0, target - len(self.windows))
+        self.windows = (self.windows + [-1.0] * fresh)[:target]
+        self.slow = (self.slow + [True] * fresh)[:target]
+
+    def _acknowledge(self, one: int, *, lost: bool) -> None:
+        window = self.windows[one]
+        if window <= 0:
+            self.windows[one] = 10.0 if window == 0 else 0.0
+        elif lost:
+            self.windows[one], self.slow[one] = max(2.0, window / 2), False
+        else:
+            self.windows[one] = window * 2 if self.slow[one] else window + 1
+
+
 def throttled(most: float) -> Callable[[float], float]:
     """Each connection gets 5 MB/s, up to `most` of them."""
     return lambda n: 5e6 * min(n, most)
@@ -173,6 +220,27 @@ def test_a_lossy_line_gets_all_it_may(seed: int) -> None:
     late = line.targets[len(line.targets) // 2 :]
     assert sum(late) / len(late) > 24
     assert line.received > 0.75 * 0.25e6 * 32 * 60
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_slow_starts_on_a_lossy_line_do_not_deceive(seed: int) -> None:
+    """0.5 % loss, 100 ms: within 8 s there are at least 24 connections, and there they stay."""
+    line, pacer = Reno(seed, 0.005), ConnectionPacer(rtt=0.1, cap=32)
+    line.run(pacer, 8.0)
+    reached = line.counts[-1]
+    line.run(pacer, 40.0)
+    assert reached >= 24
+    assert sum(line.counts[80:]) / len(line.counts[80:]) > 24
+
+
+@pytest.mark.parametrize(("loss", "most"), [(0.0, 12), (0.0001, 20)])
+def test_connections_that_only_share_a_line_are_given_back(loss: float, most: int) -> None:
+    """Where the line itself is the limit what slow start opened goes again, and the line stays full."""
+    line, pacer = Reno(1, loss), ConnectionPacer(rtt=0.1, cap=32)
+    line.run(pacer, 120.0)
+    late = line.counts[600:]
+    assert sum(late) / len(late) < most
+    assert line.received > 0.9 * Reno.MOST * 120
 
 
 @pytest.mark.parametrize("seed", range(5))

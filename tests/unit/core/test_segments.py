@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgfetch.core.segments import LARGEST_SEGMENT, PIECE, Flight, plan, segment_size, shorten
+from bgfetch.core.segments import (
+    CRUMB,
+    LARGEST_SEGMENT,
+    PIECE,
+    Flight,
+    plan,
+    segment_size,
+    shorten,
+    useful,
+)
 from bgfetch.core.spans import Span, Spans
 
 HALF = PIECE // 2
@@ -110,6 +119,14 @@ def test_segments_shrink_towards_the_end(remaining: int, streams: int, size: int
             (1, 4 * PIECE),
         ),
         ({1: Flight(0, 8 * PIECE, 0, PIECE), 2: Flight(8 * PIECE, 12 * PIECE, 8 * PIECE)}, (2, 10 * PIECE)),
+        # one piece is shared when its flight is known to be slow: neither a young one nor one that rests
+        ({1: Flight(0, PIECE, 0, CRUMB, 0.4)}, None),
+        ({1: Flight(0, PIECE, 0, 0.0, 9.0)}, None),
+        ({1: Flight(0, PIECE, 0, CRUMB, 0.5)}, (1, 8 * CRUMB)),
+        ({1: Flight(0, PIECE, 2, CRUMB, 0.5)}, (1, 9 * CRUMB)),
+        ({1: Flight(0, PIECE, 14 * CRUMB + 1, CRUMB, 9.0)}, (1, 15 * CRUMB)),
+        ({1: Flight(0, PIECE, 15 * CRUMB - 1, CRUMB, 9.0)}, None),  # a cut would leave less than a crumb
+        ({1: Flight(0, PIECE, 0, PIECE, 9.0)}, None),  # a second more
     ],
 )
 def test_an_idle_connection_takes_half_of_what_would_take_longest(
@@ -117,3 +134,36 @@ def test_an_idle_connection_takes_half_of_what_would_take_longest(
 ) -> None:
     """The later half of the slowest flight, cut between pieces, where that saves more than it costs."""
     assert shorten(flights) == cut
+
+
+@given(
+    st.integers(0, 4 * PIECE), st.integers(1, 4 * PIECE), st.floats(0, 2 * PIECE), st.floats(0, 2), st.data()
+)
+def test_a_cut_leaves_something_to_both_and_only_within_one_piece_off_its_boundary(
+    start: int, length: int, rate: float, age: float, data: st.DataObject
+) -> None:
+    """What begins within a piece ends within it too: the part before it can only come from its own giver."""
+    stop = start + length
+    position = data.draw(st.integers(start, stop))
+    cut = shorten({7: Flight(start, stop, position, rate, age)})
+    if cut is not None:
+        assert cut[0] == 7
+        assert position < cut[1] < stop
+        assert cut[1] % PIECE == 0 or (cut[1] % CRUMB == 0 and (stop - 1) // PIECE == cut[1] // PIECE)
+
+
+@pytest.mark.parametrize(
+    ("flights", "connections"),
+    [
+        ([], 0),
+        ([Flight(0, None, 0, 1.0, 9.0)], 1),
+        ([Flight(0, PIECE, 0, PIECE / 5, 9.0)], 5),
+        ([Flight(0, PIECE, 0, 1.0, 9.0)], 16),  # no part is smaller than a crumb
+        ([Flight(0, PIECE, PIECE - 9, 1.0, 9.0)], 1),
+        ([Flight(0, PIECE, 0, PIECE / 5, 0.1)], 1),  # its slow start
+        ([Flight(0, PIECE, 0, PIECE / 2.5, 1.0), Flight(PIECE, 2 * PIECE, PIECE, 9.0 * PIECE, 1.0)], 3),
+    ],
+)
+def test_a_slow_flight_has_work_for_others(flights: list[Flight], connections: int) -> None:
+    """For one connection in each second that it still needs."""
+    assert useful(flights) == connections
