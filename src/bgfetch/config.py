@@ -100,6 +100,9 @@ class Settings:
         600.0, duration, "seconds", "until a daemon that nobody needs ends by itself; 0 = never"
     )
     in_process: bool = _setting(False, _truth, "0 or 1", "use no daemon: fetch in the process that asks")
+    cache_quota: int = _setting(
+        0, size, "bytes", "of all that is stored; the least recently used goes first; 0 = no quota"
+    )
     disk_reserve: int | None = _setting(
         None,
         _reserve,

@@ -19,20 +19,31 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
     from bgfetch.cache.blobs import Blobs
     from bgfetch.cache.entries import SqliteEntries
     from bgfetch.cache.links import Links
+    from bgfetch.cache.maintenance import Kept
     from bgfetch.cache.partials import Partials
     from bgfetch.cache.room import Room
     from bgfetch.caches import CacheStorage
     from bgfetch.client.remote import Audience, RemoteRunner
     from bgfetch.client.starting import Daemon
     from bgfetch.database import Database
+    from bgfetch.eviction import Eviction
     from bgfetch.engine.driver import Driver
     from bgfetch.engine.runner import Runner
     from bgfetch.engine.tasks import Job
     from bgfetch.manager import BackgroundFetchManager
+    from bgfetch.registration import Home
     from bgfetch.registrations.sqlite import SqliteRegistrations
     from bgfetch.running import Runs
     from bgfetch.transports.curl import Trust
-    from bgfetch.worker.builtin import BuiltinWorker
+    from bgfetch.worker.clients import Switchboard
+    from bgfetch.worker.delivery import Delivery
+    from bgfetch.worker.launcher import Launcher
+    from bgfetch.worker.mailbox import Mailbox
+    from bgfetch.worker.outbox import Outbox
+    from bgfetch.worker.places import Places
+    from bgfetch.worker.retention import Retention
+    from bgfetch.worker.scopes import Scopes
+    from bgfetch.worker.workers import Workers
 
 __all__ = ["Wiring"]
 
@@ -124,7 +135,29 @@ class Wiring:
         """Where bodies get their room."""
         from bgfetch.cache.room import Room
 
-        return Room(self.root, self.vfs, reserve=self.settings.disk_reserve)
+        return Room(
+            self.root, self.vfs, reserve=self.settings.disk_reserve, make_room=self.eviction.make_room
+        )
+
+    @cached_property
+    def kept(self) -> Kept:
+        """Everything that is kept, as those see it who look after it."""
+        from bgfetch.cache.maintenance import Kept
+
+        return Kept(self.entries, self.blobs, self.partials, self.links, self.vfs)
+
+    @cached_property
+    def eviction(self) -> Eviction:
+        """The quota."""
+        from bgfetch.eviction import Eviction
+
+        return Eviction(
+            self.kept,
+            self.registrations,
+            quota=self.settings.cache_quota,
+            now=self.clock.now,
+            monotonic=self.clock.monotonic,
+        )
 
     @cached_property
     def links(self) -> Links:
@@ -134,11 +167,87 @@ class Wiring:
         return Links(self.root / "names", self.vfs)
 
     @cached_property
-    def worker(self) -> BuiltinWorker:
-        """What handles settle events."""
-        from bgfetch.worker.builtin import BuiltinWorker
+    def workers(self) -> Workers:
+        """Workers of scopes."""
+        from bgfetch.worker.workers import Workers
 
-        return BuiltinWorker(self.registrations, self.entries)
+        return Workers(self.database)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """Events owed to workers."""
+        from bgfetch.worker.outbox import Outbox
+
+        return Outbox(self.database)
+
+    @cached_property
+    def mailbox(self) -> Mailbox:
+        """Messages for apps that are not there."""
+        from bgfetch.worker.mailbox import Mailbox
+
+        return Mailbox(self.database)
+
+    @cached_property
+    def retention(self) -> Retention:
+        """What is forgotten in time."""
+        from bgfetch.worker.retention import Retention
+
+        return Retention(self.database, records=self.settings.retention, log=self.settings.log_retention)
+
+    @cached_property
+    def places(self) -> Places:
+        """Locks and logs of workers."""
+        from bgfetch.worker.places import Places
+
+        return Places(self.root, self.vfs)
+
+    @cached_property
+    def launcher(self) -> Launcher:
+        """Runs handlers."""
+        from bgfetch.worker.launcher import Launcher
+
+        return Launcher(self.root)
+
+    @cached_property
+    def scopes(self) -> Scopes:
+        """Registers workers and unregisters them."""
+        from bgfetch.worker.scopes import Scopes
+
+        return Scopes(
+            self.workers,
+            self.outbox,
+            self.mailbox,
+            self.registrations,
+            self.partials,
+            self.launcher,
+            self.places,
+            self.clock,
+        )
+
+    @cached_property
+    def worker(self) -> Delivery:
+        """What hands events over; where there is a daemon, that one runs the handlers of apps."""
+        from bgfetch.worker.builtin import BuiltinWorker
+        from bgfetch.worker.delivery import Delivery, Post
+
+        return Delivery(
+            Post(self.registrations, self.outbox, self.workers, self.blobs),
+            BuiltinWorker(self.registrations, self.entries),
+            self.scopes,
+            self.launcher,
+            self.places,
+            self.clock,
+            handles=self.settings.in_process,
+        )
+
+    @cached_property
+    def switchboard(self) -> Switchboard:
+        """Who is connected to the daemon; nobody where there is none."""
+        from bgfetch.address import Address
+        from bgfetch.client.connection import Connection
+        from bgfetch.client.switchboard import DaemonSwitchboard
+
+        return DaemonSwitchboard(Connection(Address(self.root), os.environ))
 
     @property
     def runs(self) -> Runs:
@@ -151,7 +260,7 @@ class Wiring:
         from bgfetch.address import Address
         from bgfetch.client.connection import Connection
         from bgfetch.client.starting import Daemon
-        from bgfetch.client.travelling import travelling
+        from bgfetch.environment import travelling
 
         self._tag()
         connection = Connection(Address(self.root), os.environ)
@@ -161,7 +270,7 @@ class Wiring:
     def remote(self) -> RemoteRunner:
         """The daemon as what runs registrations."""
         from bgfetch.client.remote import RemoteRunner
-        from bgfetch.client.travelling import travelling
+        from bgfetch.environment import travelling
 
         return RemoteRunner(
             self.daemon,
@@ -188,9 +297,15 @@ class Wiring:
     def manager(self, scope: str) -> BackgroundFetchManager:
         """The standard's object of a scope."""
         from bgfetch.manager import BackgroundFetchManager
+
+        return BackgroundFetchManager(scope, self.home)
+
+    @cached_property
+    def home(self) -> Home:
+        """What registrations need of all this."""
         from bgfetch.registration import Home
 
-        home = Home(
+        return Home(
             registrations=self.registrations,
             partials=self.partials,
             blobs=self.blobs,
@@ -201,13 +316,12 @@ class Wiring:
             room=self.room,
             root=self.root,
         )
-        return BackgroundFetchManager(scope, home)
 
     def caches(self, scope: str) -> CacheStorage:
         """The standard's CacheStorage of a scope."""
         from bgfetch.caches import CacheStorage
 
-        return CacheStorage(scope, self.entries, self.blobs, self.partials, self.links, self.clock.now)
+        return CacheStorage(scope, self.entries, self.blobs, self.partials, self.links, self.clock.now, settle=self.eviction.settle)
 
     def close(self) -> None:
         """Stop what runs, keeping every byte."""
@@ -215,6 +329,8 @@ class Wiring:
             if name in self.__dict__:
                 runs: Runs = self.__dict__[name]
                 runs.close()
+        if "worker" in self.__dict__:
+            self.worker.close(finish=self.settings.in_process)
         if "database" in self.__dict__:
             self.database.close()
 

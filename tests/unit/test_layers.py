@@ -27,7 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"wire", "address"}),  # what client and daemon agree on
     frozenset({"engine", "worker", "client"}),  # what runs downloads, handlers, and the far end
     frozenset({"response"}),
-    frozenset({"caches", "maintenance"}),
+    frozenset({"caches", "eviction"}),
     frozenset({"registration"}),
     frozenset({"manager", "event"}),  # the standard's own objects end here
     frozenset({"wiring"}),  # the one place that picks implementations

@@ -66,6 +66,7 @@ PUBLIC: dict[str, list[str]] = {
         "probe",
         "text_reply",
     ],
+    "bgfetch.worker": ["on"],
 }
 
 

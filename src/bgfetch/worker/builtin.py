@@ -38,6 +38,11 @@ class BuiltinWorker:
 
     def deliver(self, event: OutboxEvent, now: float) -> None:
         """Handle one event, then acknowledge it."""
+        self.handle(event, now)
+        self._registrations.acknowledge(event.event_id, now)
+
+    def handle(self, event: OutboxEvent, now: float) -> None:
+        """Handle one event."""
         if event.type in (
             EventType.SUCCESS,
             EventType.FAIL,
@@ -46,7 +51,6 @@ class BuiltinWorker:
             entries = [entry for entry in found if entry is not None]
             if entries:
                 self._entries.put(self._entries.open_cache(event.scope, CACHE_NAME), *entries)
-        self._registrations.acknowledge(event.event_id, now)
 
 
 def full_reply(record: RecordRow) -> ReplyHead:

@@ -14,14 +14,14 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import IO, Any
+from typing import Any
 
 __all__ = ["kill_group", "main", "watch"]
 
 
 def main(order: dict[str, Any]) -> int:
     """Run the command of an order with the event on its stdin; its exit code."""
-    watch(sys.stdin.buffer)
+    watch()
     try:
         command = subprocess.Popen(order["target"], stdin=subprocess.PIPE)
     except OSError as error:
@@ -34,11 +34,15 @@ def main(order: dict[str, Any]) -> int:
     return command.returncode if command.returncode >= 0 else 128 - command.returncode
 
 
-def watch(lifeline: IO[bytes]) -> None:
-    """From now on this process, and all that it starts, ends when the lifeline does."""
+def watch() -> None:
+    """From now on this process, and all that it starts, ends when its stdin does; for a handler that is empty."""
+    lifeline = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
 
     def wait() -> None:
-        if not lifeline.read(1):
+        if not os.read(lifeline, 1):
             kill_group()
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()

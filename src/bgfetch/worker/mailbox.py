@@ -14,10 +14,11 @@ from typing import Any, Final
 from bgfetch.database import Database, load_queries
 from bgfetch.errors import InvalidRequest
 
-__all__ = ["LONGEST", "Mailbox", "Message"]
+__all__ = ["LONGEST", "SENDER", "Mailbox", "Message", "packed"]
 
 _SQL: Final = load_queries(Path(__file__).with_name("queries.sql"))
 _MOST: Final = 1000
+SENDER: Final = "worker"
 LONGEST: Final = 1 << 16  # bytes of JSON: a message says that something is there, files stay in the cache
 
 
@@ -56,6 +57,11 @@ class Mailbox:
         """A client has had it; False when another client had it before."""
         with self._database.write() as connection:
             return connection.execute(_SQL["drop_message"], {"message_id": message_id}).rowcount > 0
+
+    def take_all(self, scope: str) -> list[dict[str, Any]]:
+        """What waits, as it is told on a client's stream; it waits no longer."""
+        waiting = self.waiting(scope)
+        return [{"from": SENDER, "data": each.data} for each in waiting if self.taken(each.message_id)]
 
     def forget(self, scope: str) -> None:
         """Drop what waits for the scope."""

@@ -44,9 +44,11 @@ class Outbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def due(self, *, now: float, limit: int = 1000) -> list[OutboxEvent]:
-        """Events to deliver now, oldest first; of a registration only the first that is not acknowledged."""
-        rows = self._database.rows(_SQL["due"], {"now": now, "limit": limit})
+    def due(self, *, now: float) -> list[OutboxEvent]:
+        """The next event of each scope that has one to be delivered now: its oldest, one of a registration not
+        before those of the same that came earlier.
+        """
+        rows = self._database.rows(_SQL["due"], {"now": now})
         with believed(f"{self._database.path}: the outbox"):
             return [unpack_event(row) for row in rows]
 

@@ -68,7 +68,7 @@ class Places:
 
     def log(self, scope: str) -> Path:
         """What handlers of the scope wrote to stdout and stderr, the latest part."""
-        return self.root / "log" / "workers" / f"{file_name(scope)}.log"
+        return self.root / "daemon" / "log" / "workers" / f"{file_name(scope)}.log"
 
     def write_log(self, scope: str, text: bytes) -> None:
         """Add to the log; one that has grown too long gives way first. A disk that refuses loses the text."""

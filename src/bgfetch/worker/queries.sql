@@ -38,16 +38,16 @@ DELETE FROM workers WHERE scope = :scope
 -- name: forget_redundant
 DELETE FROM workers WHERE state = 'redundant' AND registered_at < :before
 
--- An event waits for those of the same registration that came before it, unless they are parked.
+-- The next event of each scope. It waits for those of its registration that came before it, unless they are parked.
 -- name: due
-SELECT outbox.event_id, outbox.uid, registrations.scope, registrations.id, outbox.type, outbox.created_at,
+SELECT min(outbox.event_id), outbox.uid, registrations.scope, registrations.id, outbox.type, outbox.created_at,
        outbox.attempts, outbox.not_before
 FROM outbox JOIN registrations ON registrations.uid = outbox.uid
 WHERE outbox.acknowledged_at IS NULL AND outbox.not_before <= :now
   AND NOT EXISTS (SELECT 1 FROM outbox AS earlier
                   WHERE earlier.uid = outbox.uid AND earlier.event_id < outbox.event_id
                     AND earlier.acknowledged_at IS NULL AND earlier.not_before < 9e999)
-ORDER BY outbox.event_id LIMIT :limit
+GROUP BY registrations.scope ORDER BY 1
 
 -- name: next_due
 SELECT min(not_before) FROM outbox WHERE acknowledged_at IS NULL AND not_before > :now AND not_before < 9e999
