@@ -1,188 +1,54 @@
 """HTTP by libcurl: one multi handle on a thread of its own.
 
 libcurl does names, connections, TLS, HTTP/1.1 and 2, proxies, netrc. It follows no redirect and sends no credential
-of ours that core.urls did not grant for that hop. Deadlines and head limits are our own: per-read time-outs do not
-stop a peer that drips.
+of ours that core.urls did not grant for that hop. What can be is read in bulk (transports.bulk) from a connection
+that libcurl made; what turns out not to be plain enough for that is asked for again in the general way.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
+import os
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, assert_never
 
 import pycurl
 
-from bgfetch.core.model import Fault, Headers, ReplyHead
-from bgfetch.core.urls import allowed_address, redacted
+from bgfetch.core.model import Fault
+from bgfetch.core.urls import origin, redacted
 from bgfetch.transports.base import Deadlines, Exchange, Receiver
-from bgfetch.transports.faults import disk_fault, fault_of, tunnel_fault
+from bgfetch.transports.bulk import CHUNK, Bulk, Step, request_for
+from bgfetch.transports.faults import tunnel_fault
 from bgfetch.transports.proxies import Proxies
+from bgfetch.transports.surroundings import Surroundings, Trust
+from bgfetch.transports.transfer import Transfer
 
 __all__ = ["CurlTransport", "Trust"]
 
-_HEAD_LINES = 100
-_HEAD_BYTES = 64 << 10
-_DRAIN = 64 << 10  # a short unwanted body is read to its end, so that its connection can be used again
 _TICK = 1.0
 _SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name
+_IDLE = 60.0  # s that a connection waits for its next use
+_NETRC = "~/_netrc" if os.name == "nt" else "~/.netrc"
+_SILENT = 2.0  # s without a byte after which a transfer is not believed to survive a change of networks
 _STOPPED = Fault("stopped", "stopped on request", transient=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """Whom to believe over TLS: a file of certificates, a directory of them, or "" for libcurl's own choice."""
-
-    file: str = ""
-    directory: str = ""
+_Origin = tuple[str, str, int, Trust]  # whom a connection leads to, and who was believed when it was made
 
 
-class _Transfer:
-    """One exchange under way; lives on the loop's thread."""
+class _Idle(NamedTuple):
+    """A connection that waits for its next bulk exchange."""
 
-    def __init__(self, exchange: Exchange, receiver: Receiver, deadlines: Deadlines) -> None:
-        self.exchange = exchange
-        self.receiver = receiver
-        self.deadlines = deadlines
-        self.fault: Fault | None = None
-        self.finished = False
-        self._paused_at: float | None = None
-        self.head_done = False
-        self.began = self.heard = self.window_from = time.monotonic()
-        self.window_bytes = 0
-        self._lines: list[bytes] = []
-        self._line_count = 0
-        self._byte_count = 0
-        self._left: int | None = None  # bytes of the body still to come, where the head says so
-
-    def on_header(self, line: bytes) -> int | None:
-        if self.head_done:  # a trailer
-            return None
-        self._line_count += 1
-        self._byte_count += len(line)
-        if self._line_count > _HEAD_LINES or self._byte_count > _HEAD_BYTES:
-            where = redacted(self.exchange.url)
-            self.fault = Fault("header-bomb", f"{where}: the reply's head is larger than any honest one")
-            return -1
-        if line not in (b"\r\n", b"\n"):
-            self._lines.append(line)
-            return None
-        return self._head_complete()
-
-    def _head_complete(self) -> int | None:
-        lines, self._lines = self._lines, []
-        status = _status(lines[0]) if lines else 0
-        if 100 <= status < 200:
-            return None
-        self.head_done = True
-        self.heard = self.window_from = time.monotonic()
-        pairs = (line.decode("latin-1").partition(":")[::2] for line in lines[1:] if b":" in line)
-        reply = ReplyHead(self.exchange.url, status, Headers(pairs))
-        self._left = _length(reply)
-        wanted = False
-        with self._disk_errors():
-            wanted = self.receiver.head(reply)
-        return None if wanted else self._decline(abort=-1)
-
-    def _decline(self, *, abort: int) -> int | None:
-        """Nothing more is wanted: read a short rest, so that the connection can be used again, or cut a long one."""
-        self.finished = self.fault is None
-        short = self._left is not None and self._left <= _DRAIN
-        return None if self.finished and short else abort
-
-    def on_body(self, chunk: bytes) -> int | None:
-        self.heard = time.monotonic()
-        self.window_bytes += len(chunk)
-        if self._left is not None:
-            self._left -= len(chunk)
-        if self.finished:
-            return None
-        try:  # not `_disk_errors`: this runs 65,000 times a GiB
-            if self.receiver.body(chunk):
-                return None
-        except OSError as error:
-            self.fault = disk_fault(error)
-        return self._decline(abort=0)
-
-    def on_upload(self, _total: int, _got: int, _upload_total: int, sent: int) -> int:
-        self.receiver.sent(sent)
-        return 0
-
-    def on_connected(self, address: str, _local: str, _port: int, _local_port: int) -> int:
-        inside = self.exchange.public_only
-        if not allowed_address(address, named_by_person=not inside, came_from_public=inside):
-            where = redacted(self.exchange.url)
-            detail = f"{where}: what was public led to {address}, which is not"
-            self.fault = Fault("redirect-private", detail)
-            return int(pycurl.PREREQFUNC_ABORT)
-        self.receiver.connected(address)
-        return int(pycurl.PREREQFUNC_OK)
-
-    @property
-    def paused(self) -> bool:
-        return self._paused_at is not None
-
-    def pause(self) -> None:
-        self._paused_at = time.monotonic()
-
-    def resume(self) -> None:
-        """Let the deadlines go on from where they stood still."""
-        if self._paused_at is not None:
-            stood = time.monotonic() - self._paused_at
-            self.began, self.heard, self.window_from = (
-                self.began + stood,
-                self.heard + stood,
-                self.window_from + stood,
-            )
-        self._paused_at = None
-
-    def tick(self, now: float) -> Fault | None:
-        """What is overdue, if anything is."""
-        with self._disk_errors():
-            self.receiver.tick()
-        if self.fault is not None or self.paused:
-            return self.fault
-        where, limit = redacted(self.exchange.url), self.deadlines
-        if not self.head_done:
-            waited = now - max(self.began, self.heard) if self.exchange.body else now - self.began
-            if waited > limit.head:
-                return Fault(
-                    "stall", f"{where}: no complete reply head within {limit.head:g} s", transient=True
-                )
-            return None
-        if now - self.heard > limit.silence:
-            return Fault("stall", f"{where}: no byte for {limit.silence:g} s", transient=True)
-        if now - self.window_from > limit.window:
-            if self.window_bytes < limit.least_rate * limit.window:
-                return Fault(
-                    "stall", f"{where}: fewer than {limit.least_rate} bytes a second", transient=True
-                )
-            self.window_from, self.window_bytes = now, 0
-        return None
-
-    def over(self, code: int) -> None:
-        """Tell the receiver how it ended."""
-        if self.fault is not None:
-            self.receiver.failed(self.fault)
-        elif code == 0 or self.finished:
-            if self.head_done:
-                self.receiver.ended()
-            else:
-                self.receiver.failed(fault_of(8, redacted(self.exchange.url)))
-        else:
-            self.receiver.failed(fault_of(code, redacted(self.exchange.url)))
-
-    @contextlib.contextmanager
-    def _disk_errors(self):  # type: ignore[no-untyped-def]  # noqa: ANN202 - a private context manager
-        try:
-            yield
-        except OSError as error:
-            self.fault = disk_fault(error)
+    origin: _Origin
+    handle: pycurl.Curl
+    fd: int
+    since: float
 
 
 class CurlTransport:
@@ -205,14 +71,19 @@ class CurlTransport:
         proxies: Proxies | None = None,
         netrc: str = "",
     ) -> None:
-        self._proxies = proxies or Proxies()
-        self._netrc = netrc
+        self._around = Surroundings(proxies or Proxies(), trust, netrc)
         self._deadlines = deadlines
         self._every = min(_TICK, deadlines.head / 4, deadlines.silence / 4)  # seconds a deadline may be late
         self._trust = trust
+        self._changed_at: float | None = None  # when the network was last another one
         self._user_agent = user_agent
-        self._transfers: dict[int, tuple[_Transfer, pycurl.Curl]] = {}
+        self._transfers: dict[int, tuple[Transfer, pycurl.Curl]] = {}
         self._by_handle: dict[int, int] = {}
+        self._bulk: dict[int, Bulk] = {}
+        self._again: dict[int, Bulk] = {}  # by flight: to be read at once
+        self._odd: set[_Origin] = set()  # whose replies are not plain
+        self._idle: list[_Idle] = []
+        self._buffer = memoryview(bytearray(CHUNK))
         self._spare: list[pycurl.Curl] = []
         self._errands: collections.deque[Callable[[], None]] = collections.deque()
         self._selector = selectors.DefaultSelector()
@@ -251,6 +122,10 @@ class CurlTransport:
         """Go on after `pause`."""
         self._send(lambda: self._set_paused(flight, paused=False))
 
+    def network_changed(self) -> None:
+        """The machine has a network again, or another one: use no connection made before, give up what is silent."""
+        self._send(self._begin_anew)
+
     def close(self) -> None:
         """Give everything up and end the thread."""
         self._closing = True
@@ -276,8 +151,15 @@ class CurlTransport:
             while not self._closing:
                 now = time.monotonic()
                 until = next_tick if self._timer_at is None else min(next_tick, self._timer_at)
-                for key, events in self._selector.select(max(0.0, until - now)):
-                    self._on_ready(key.fileobj, events)
+                ready, self._again = self._again, {}
+                for key, events in self._selector.select(0.0 if ready else max(0.0, until - now)):
+                    if key.data is None:
+                        self._on_ready(key.fileobj, events)
+                    else:
+                        ready[key.data] = self._bulk[key.data]
+                for flight, bulk in ready.items():
+                    if self._bulk.get(flight) is bulk and not bulk.transfer.paused:
+                        self._step(flight, bulk, bulk.read())
                 if self._timer_at is not None and time.monotonic() >= self._timer_at:
                     self._timer_at = None
                     self._act(pycurl.SOCKET_TIMEOUT, 0)
@@ -319,19 +201,114 @@ class CurlTransport:
         self._timer_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
     def _begin(self, exchange: Exchange, receiver: Receiver) -> None:
-        transfer = _Transfer(exchange, receiver, self._deadlines)
+        request = request_for(exchange, self._user_agent)
+        if request is None or not self._is_direct(exchange) or self._where(exchange) in self._odd:
+            self._begin_plainly(exchange, receiver)
+            return
+        transfer = Transfer(exchange, receiver, self._deadlines)
+        idle = self._take_idle(self._where(exchange))
+        if idle is None:
+            handle = self._connect(transfer, connect_only=True)
+            if handle is not None:
+                self._bulk[exchange.flight] = Bulk(transfer, handle, request, used=False, buffer=self._buffer)
+            return
+        self._keep_track(transfer, idle.handle)
+        bulk = self._bulk[exchange.flight] = Bulk(
+            transfer, idle.handle, request, used=True, buffer=self._buffer
+        )
+        address = idle.handle.getinfo(pycurl.PRIMARY_IP)
+        if transfer.on_connected(address, "", 0, 0) == pycurl.PREREQFUNC_OK:
+            self._ask(exchange.flight, bulk, idle.fd)
+        else:
+            self._finish(exchange.flight, 0)
+
+    def _is_direct(self, exchange: Exchange) -> bool:
+        """Whether neither a proxy stands between nor libcurl is to look for a password."""
+        around = exchange.surroundings or self._around
+        if around.proxies.choose(exchange.url):
+            return False
+        return not exchange.named_by_person or not Path(around.netrc or _NETRC).expanduser().exists()
+
+    def _where(self, exchange: Exchange) -> _Origin:
+        return (*origin(exchange.url), self._trusted(exchange))
+
+    def _trusted(self, exchange: Exchange) -> Trust:
+        around = exchange.surroundings
+        return self._trust if around is None or around.trust is None else around.trust
+
+    def _begin_anew(self) -> None:
+        self._changed_at = now = time.monotonic()
+        while self._idle:
+            self._dispose(self._idle.pop().handle)
+        for flight, (transfer, _handle) in list(self._transfers.items()):
+            if transfer.silent(now) > _SILENT:
+                where = redacted(transfer.exchange.url)
+                fault = Fault("stall", f"{where}: silent, and the network is another one", transient=True)
+                self._finish(flight, 0, fault)
+
+    def _ask(self, flight: int, bulk: Bulk, fd: int) -> None:
+        bulk.fd = fd
+        if not bulk.transfer.paused:
+            self._selector.register(fd, selectors.EVENT_READ, flight)
+        self._step(flight, bulk, bulk.send())
+
+    def _step(self, flight: int, bulk: Bulk, step: Step) -> None:
+        match step:
+            case Step.WAIT:
+                pass
+            case Step.AGAIN:
+                if not bulk.transfer.paused:
+                    self._again[flight] = bulk
+            case Step.END:
+                self._finish(flight, bulk.code)
+            case Step.ODD:
+                self._ask_again(flight, bulk)
+            case _:
+                assert_never(step)
+
+    def _ask_again(self, flight: int, bulk: Bulk) -> None:
+        """Nothing was told of the reply yet: let libcurl ask; a connection that had served before says nothing."""
+        exchange = bulk.transfer.exchange
+        if not bulk.silent:
+            self._odd.add(self._where(exchange))
+        self._let_go(flight)
+        self._begin_plainly(exchange, bulk.transfer.receiver)
+
+    def _take_idle(self, where: _Origin) -> _Idle | None:
+        """A connection there that is still open, if one waits."""
+        for idle in [each for each in self._idle if each.origin == where]:
+            self._idle.remove(idle)
+            try:
+                idle.handle.recv_into(self._buffer[:1])
+            except BlockingIOError:
+                return idle
+            except pycurl.error:
+                pass
+            self._dispose(idle.handle)  # closed, or somebody speaks out of turn
+        return None
+
+    def _begin_plainly(self, exchange: Exchange, receiver: Receiver) -> None:
+        self._connect(Transfer(exchange, receiver, self._deadlines), connect_only=False)
+
+    def _connect(self, transfer: Transfer, *, connect_only: bool) -> pycurl.Curl | None:
+        exchange, receiver = transfer.exchange, transfer.receiver
         handle = self._spare.pop() if self._spare else pycurl.Curl()
         try:
             self._configure(handle, transfer)
+            handle.setopt(pycurl.CONNECT_ONLY, int(connect_only))
             self._multi.add_handle(handle)
         except (pycurl.error, ValueError, UnicodeError) as error:
             handle.close()
             receiver.failed(Fault("url", f"{redacted(exchange.url)}: the request cannot be sent ({error})"))
-            return
-        self._transfers[exchange.flight] = (transfer, handle)
-        self._by_handle[id(handle)] = exchange.flight
+            return None
+        self._keep_track(transfer, handle)
+        return handle
 
-    def _configure(self, handle: pycurl.Curl, transfer: _Transfer) -> None:
+    def _keep_track(self, transfer: Transfer, handle: pycurl.Curl) -> None:
+        self._transfers[transfer.exchange.flight] = (transfer, handle)
+        self._by_handle[id(handle)] = transfer.exchange.flight
+
+    def _configure(self, handle: pycurl.Curl, transfer: Transfer) -> None:
         exchange = transfer.exchange
         put = handle.setopt
         put(pycurl.URL, exchange.url)
@@ -351,25 +328,30 @@ class CurlTransport:
         put(pycurl.PIPEWAIT, int(exchange.multiplex))
         put(pycurl.HEADERFUNCTION, transfer.on_header)
         put(pycurl.WRITEFUNCTION, transfer.on_body)
-        if self._trust.file:
-            put(pycurl.CAINFO, self._trust.file)
-        if self._trust.directory:
-            put(pycurl.CAPATH, self._trust.directory)
-        proxy = self._proxies.choose(exchange.url)
+        put(pycurl.SOCKOPTFUNCTION, transfer.on_dialled)
+        if self._changed_at is not None:
+            put(pycurl.MAXLIFETIME_CONN, max(1, int(time.monotonic() - self._changed_at)))
+        around, trust = exchange.surroundings or self._around, self._trusted(exchange)
+        if trust.file:
+            put(pycurl.CAINFO, trust.file)
+        if trust.directory:
+            put(pycurl.CAPATH, trust.directory)
+        proxy = around.proxies.choose(exchange.url)
         put(pycurl.PROXY, proxy)  # "" keeps libcurl from asking the environment
         if not proxy:  # a proxy's address says nothing about the server's
             put(pycurl.PREREQFUNCTION, transfer.on_connected)
         if exchange.named_by_person:
-            self._configure_netrc(handle)
+            self._configure_netrc(handle, around.netrc)
         self._configure_method(handle, transfer)
 
-    def _configure_netrc(self, handle: pycurl.Curl) -> None:
+    @staticmethod
+    def _configure_netrc(handle: pycurl.Curl, file: str) -> None:
         handle.setopt(pycurl.NETRC, pycurl.NETRC_OPTIONAL)
-        if self._netrc:
-            handle.setopt(pycurl.NETRC_FILE, self._netrc)
+        if file:
+            handle.setopt(pycurl.NETRC_FILE, file)
 
     @staticmethod
-    def _configure_method(handle: pycurl.Curl, transfer: _Transfer) -> None:
+    def _configure_method(handle: pycurl.Curl, transfer: Transfer) -> None:
         exchange = transfer.exchange
         if exchange.body is not None:
             handle.setopt(pycurl.POSTFIELDS, exchange.body)
@@ -384,27 +366,48 @@ class CurlTransport:
         while True:
             waiting, done, failed = self._multi.info_read()
             for handle in done:
-                self._finish(self._by_handle[id(handle)], 0)
+                self._done(self._by_handle[id(handle)], handle)
             for handle, code, _message in failed:
                 self._finish(self._by_handle[id(handle)], code)
             if not waiting:
                 return
 
+    def _done(self, flight: int, handle: pycurl.Curl) -> None:
+        bulk = self._bulk.get(flight)
+        if bulk is None:
+            self._finish(flight, 0)
+        else:  # connected
+            self._ask(flight, bulk, handle.getinfo(pycurl.ACTIVESOCKET))
+
     def _finish(self, flight: int, code: int, fault: Fault | None = None) -> None:
-        found = self._transfers.pop(flight, None)
-        if found is None:
+        if flight not in self._transfers:
             return
-        transfer, handle = found
-        del self._by_handle[id(handle)]
+        transfer, handle = self._transfers[flight]
         refused = handle.getinfo(pycurl.HTTP_CONNECTCODE) if code else 0
         if refused >= 300:
             fault = tunnel_fault(refused, redacted(transfer.exchange.url))
-        self._multi.remove_handle(handle)
-        handle.reset()
-        self._spare.append(handle)
+        self._let_go(flight)
         if not transfer.finished:  # of a rest that nobody wants it does not matter how it ends
             transfer.fault = transfer.fault or fault
         transfer.over(code)
+
+    def _let_go(self, flight: int) -> None:
+        """Take no more of an exchange; its connection may serve again."""
+        transfer, handle = self._transfers.pop(flight)
+        del self._by_handle[id(handle)]
+        bulk = self._bulk.pop(flight, None)
+        if bulk is not None and bulk.fd >= 0:
+            with contextlib.suppress(KeyError):  # it is paused
+                self._selector.unregister(bulk.fd)
+        if bulk is not None and bulk.whole:
+            self._idle.append(_Idle(self._where(transfer.exchange), handle, bulk.fd, time.monotonic()))
+        else:
+            self._dispose(handle)
+
+    def _dispose(self, handle: pycurl.Curl) -> None:
+        self._multi.remove_handle(handle)
+        handle.reset()
+        self._spare.append(handle)
 
     def _set_paused(self, flight: int, *, paused: bool) -> None:
         found = self._transfers.get(flight)
@@ -412,14 +415,32 @@ class CurlTransport:
             return
         transfer, handle = found
         transfer.pause() if paused else transfer.resume()
+        bulk = self._bulk.get(flight)
+        if bulk is not None:
+            self._set_bulk_paused(flight, bulk, paused=paused)
+            return
         try:
             handle.pause(pycurl.PAUSE_RECV if paused else pycurl.PAUSE_CONT)
         except pycurl.error as error:  # bytes that libcurl had kept were not wanted, or could not be written
             self._finish(flight, error.args[0])
 
+    def _set_bulk_paused(self, flight: int, bulk: Bulk, *, paused: bool) -> None:
+        if bulk.fd < 0:  # it connects; whether it is paused is asked when there is something to read
+            return
+        if paused:
+            self._selector.unregister(bulk.fd)
+        else:
+            self._selector.register(bulk.fd, selectors.EVENT_READ, flight)
+            self._again[flight] = bulk
+
     def _tick(self, now: float) -> None:
-        for flight, (transfer, _handle) in list(self._transfers.items()):
+        for idle in [each for each in self._idle if now - each.since > _IDLE]:
+            self._idle.remove(idle)
+            self._dispose(idle.handle)
+        for flight, (transfer, handle) in list(self._transfers.items()):
             fault = transfer.tick(now)
+            if fault is None and transfer.dials and not handle.getinfo(pycurl.CONNECT_TIME):
+                fault = transfer.unanswered(now)
             if fault is not None:
                 self._finish(flight, 0, fault)
 
@@ -430,25 +451,14 @@ class CurlTransport:
             self._errands.popleft()()
         for flight in list(self._transfers):
             self._finish(flight, 0, _STOPPED)
+        for idle in self._idle:
+            self._dispose(idle.handle)
         for handle in self._spare:
             handle.close()
         self._multi.close()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
-
-
-def _status(line: bytes) -> int:
-    parts = line.split(None, 2)
-    return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() and len(parts[1]) == 3 else 0
-
-
-def _length(reply: ReplyHead) -> int | None:
-    """What Content-Length says, or None where it does not count."""
-    text = reply.headers.get("content-length", "")
-    if "transfer-encoding" in reply.headers or not (text.isascii() and text.isdigit() and len(text) < 20):
-        return None
-    return int(text)
 
 
 def _field_lines(exchange: Exchange) -> list[str]:
