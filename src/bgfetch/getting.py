@@ -1,8 +1,8 @@
 """The main job, whole: requests in, files out, whatever was here before.
 
 What the cache has is not fetched again. What an unfinished registration of the same requests holds is gone on with,
-and one that another process runs is followed, and taken over when that process dies. The command line and the
-blocking `bgfetch.get` are two faces of this.
+and one that somebody else runs is followed, and taken over when that process dies: of fifty who ask at once, one
+registers, and all get the answer. The command line and the blocking `bgfetch.get` are two faces of this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from bgfetch.core.identity import default_id, request_key
-from bgfetch.core.model import FailureReason, Progress, Request, State
+from bgfetch.core.model import FailureReason, Progress, Request, Result, State
 from bgfetch.errors import DuplicateId, InvalidRequest, InvalidState, NotFound
 from bgfetch.shelf import Shelf
 from bgfetch.wiring import Wiring
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the engine is imported only when something must be fetched
     import asyncio
 
     from bgfetch.registration import BackgroundFetchRegistration
-    from bgfetch.registrations.port import RecordRow
+    from bgfetch.registrations.port import RecordRow, RegistrationOptions, RegistrationRow
 
 __all__ = ["Getting", "Outcome", "over_or_unknown"]
 
@@ -62,6 +62,7 @@ class Getting:
     def __init__(self, wiring: Wiring, scope: str) -> None:
         self._wiring = wiring
         self._scope = scope
+        self._begun = wiring.clock.now()
         self._waiting: tuple[asyncio.AbstractEventLoop, asyncio.Task[object]] | None = None
 
     def missing(self, requests: Sequence[Request], shelf: Shelf, *, id: str = "") -> list[Request]:  # noqa: A002 - as above
@@ -69,7 +70,7 @@ class Getting:
         each = list({request_key(request): request for request in requests}.values())
         missing = [request for request in each if shelf.cached(request) is None]
         if missing:  # a process may have ended between settling and handing its files on
-            self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
+            self._deliver_pending()
             missing = [request for request in missing if shelf.cached(request) is None]
         if missing and len(missing) < len(each):
             live = self._wiring.registrations.active(self._scope, id or default_id(each))
@@ -85,6 +86,7 @@ class Getting:
         id: str = "",  # noqa: A002 - the standard's word
         title: str = "",
         download_total: int = 0,
+        options: RegistrationOptions | None = None,
         timeout: float | None = None,
     ) -> Outcome:
         """Fetch these, and block until that is over or the time is up.
@@ -95,6 +97,7 @@ class Getting:
             id: What to register it under; "" for one made of the requests.
             title: Shown to people.
             download_total: Bytes all bodies have together at most; 0 = unknown.
+            options: Priority and limits, where it is not registered yet.
             timeout: Seconds, or None for as long as it takes.
 
         Raises:
@@ -102,10 +105,46 @@ class Getting:
         """
 
         async def job() -> Outcome:
-            registration = await self._registration(requests, id, title, download_total)
+            registration = await self._registration(requests, id, title, download_total, options)
             return await self._wait(registration, requests, told, timeout)
 
         return self._run(job)
+
+    def begin(
+        self,
+        requests: Sequence[Request],
+        *,
+        id: str = "",  # noqa: A002 - the standard's word
+        title: str = "",
+        download_total: int = 0,
+        options: RegistrationOptions | None = None,
+    ) -> str:
+        """As `get`, without waiting; the id. Somebody else must run it: the daemon."""
+
+        async def job() -> str:
+            return (await self._registration(requests, id, title, download_total, options)).id
+
+        return self._run(job)
+
+    def wait(self, ids: Sequence[str], *, told: Told, timeout: float | None = None) -> list[Outcome]:
+        """Block until these are over, which they may be already, or the time is up.
+
+        Raises:
+            NotFound: One of them does not exist.
+        """
+        import asyncio  # noqa: PLC0415 - a cached file is given without it
+
+        async def job() -> list[Outcome]:
+            found = [self._latest(each) for each in ids]
+            return await asyncio.gather(*(self._wait(each, None, told, timeout) for each in found))
+
+        return self._run(job)
+
+    def _latest(self, id: str) -> BackgroundFetchRegistration:  # noqa: A002 - the standard's word
+        row = self._wiring.registrations.latest(self._scope, id)
+        if row is None:
+            raise over_or_unknown(self._wiring, self._scope, id)
+        return self._wiring.manager(self._scope).of(row)
 
     def resume(self, ids: Sequence[str], *, told: Told, timeout: float | None = None) -> list[Outcome]:
         """Go on with these, without the secrets they were made with, and block until they are over.
@@ -175,24 +214,49 @@ class Getting:
         id: str,  # noqa: A002 - the standard's word
         title: str,
         download_total: int,
+        options: RegistrationOptions | None,
     ) -> BackgroundFetchRegistration:
-        """The live one with the same id and requests, or a new one."""
-        self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
+        """The live one with the same id and requests, or a new one; it runs, if somebody can run it."""
+        from bgfetch.response import off_loop  # noqa: PLC0415 - a cached file is given without it
+
+        self._deliver_pending()
         manager = self._wiring.manager(self._scope)
         name = id or default_id(list(requests))
-        live = await manager.get(name)
-        if live is None:
-            try:
-                return await manager.fetch(name, list(requests), title=title, download_total=download_total)
-            except DuplicateId:  # another process was quicker
-                live = await self.active(name)
-        if not _same(live.records(), requests):
+        with self._wiring.database.write():  # whoever asks at the same moment asks before this or after it
+            row = self._found(name, requests)
+            if row is None:
+                found = manager.add(
+                    name, requests, title=title, download_total=download_total, options=options
+                )
+            else:
+                found = manager.of(row)
+        await off_loop(self._wiring.runs.run, found.uid, requests)
+        if row is not None and row.settled_at is None and row.wish != "run":
+            await found.resume()
+        return found
+
+    def _found(self, name: str, requests: Sequence[Request]) -> RegistrationRow | None:
+        """The one to follow: it is active, or it brought all of this since we began to look."""
+        live = self._wiring.registrations.active(self._scope, name)
+        row = live or self._wiring.registrations.latest(self._scope, name)
+        if row is None:
+            return None
+        records = self._wiring.registrations.records(row.uid)
+        same = _same(records, requests)
+        if live is not None and not same:
             raise DuplicateId(
                 f"the id {name!r} is busy with other requests; see `bgfetch show {name}`, or choose another id"
             )
-        self._wiring.runs.run(live.uid, requests)
-        await live.resume()
-        return live
+        if live is not None:
+            return live
+        brought = same and row.result is Result.SUCCESS and (row.settled_at or 0.0) >= self._begun
+        here = brought and all(self._wiring.blobs.size(each.blob) == each.total for each in records)
+        return row if here else None
+
+    def _deliver_pending(self) -> None:
+        """What an ended process left undelivered; the daemon sees to that itself."""
+        if self._wiring.settings.in_process:
+            self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
 
     async def _wait(
         self,
@@ -222,7 +286,9 @@ class Getting:
         """
         import asyncio  # noqa: PLC0415 - a cached file is given without it
 
-        while not self._wiring.runs.run(registration.uid, requests):
+        from bgfetch.response import off_loop  # noqa: PLC0415 - as above
+
+        while not await off_loop(self._wiring.runs.run, registration.uid, requests):
             progress = registration.progress
             yield progress
             if progress.state is State.SETTLED:

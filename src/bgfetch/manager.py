@@ -60,9 +60,26 @@ class BackgroundFetchManager:
 
         Source: Background Fetch, fetch(), steps 1 to 9.
         """
+        wanted = [checked(each) for each in ([requests] if isinstance(requests, str | Request) else requests)]
+        registration = self.add(
+            id, wanted, title=title, icons=icons, download_total=download_total, options=options
+        )
+        await off_loop(self._home.runner.run, registration.uid, wanted)
+        return registration
+
+    def add(
+        self,
+        id: str,  # noqa: A002 - the standard's word
+        wanted: Sequence[Request],
+        *,
+        title: str = "",
+        icons: Iterable[Icon] = (),
+        download_total: int = 0,
+        options: RegistrationOptions | None = None,
+    ) -> BackgroundFetchRegistration:
+        """The part of `fetch` that registers, of requests that were checked; nobody runs it yet (ours)."""
         if not id:
             raise InvalidRequest("a registration needs an id that is not empty")
-        wanted = [checked(each) for each in ([requests] if isinstance(requests, str | Request) else requests)]
         if not wanted:
             raise InvalidRequest("there is nothing to fetch: the list of requests is empty")
         self._check_room(download_total)
@@ -77,9 +94,7 @@ class BackgroundFetchManager:
             options=options,
             now=self._home.clock.now(),
         )
-        registration = self._object(row)
-        await off_loop(self._home.runner.run, row.uid, wanted)
-        return registration
+        return self.of(row)
 
     def _check_room(self, download_total: int) -> None:
         if download_total < 0:
@@ -99,13 +114,14 @@ class BackgroundFetchManager:
         if not id:
             raise InvalidRequest("a registration's id is not empty")
         row = self._home.registrations.active(self._scope, id)
-        return None if row is None else self._object(row)
+        return None if row is None else self.of(row)
 
     async def get_ids(self) -> list[str]:
         """Ids of active registrations, in the order they were made."""
         return self._home.registrations.ids(self._scope)
 
-    def _object(self, row: RegistrationRow) -> BackgroundFetchRegistration:
+    def of(self, row: RegistrationRow) -> BackgroundFetchRegistration:
+        """The one object of a stored registration of this scope, active or not (ours)."""
         found = self._objects.get(row.uid)
         if found is None:
             found = self._objects[row.uid] = BackgroundFetchRegistration(row, self._home)

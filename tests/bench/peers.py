@@ -34,7 +34,11 @@ class Job:
 
 def bgfetch(place: Path, *words: str, ca: Path, home: Path | None = None) -> Job:
     """The command as its users run it, start of the interpreter included; a fresh home unless one is given."""
-    env = {"BGFETCH_HOME": str(home or place / "home"), "BGFETCH_CA_FILE": str(ca)}
+    env = {
+        "BGFETCH_HOME": str(home or place / "home"),
+        "BGFETCH_CA_FILE": str(ca),
+        "BGFETCH_IN_PROCESS": "1",
+    }
     output = None
     if "-o" in words:
         output = Path(words[words.index("-o") + 1])

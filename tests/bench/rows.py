@@ -186,7 +186,7 @@ from bgfetch.core.identity import request_key
 from bgfetch.core.model import Request
 from bgfetch.wiring import Wiring
 
-wiring = Wiring(load({"home": Path(sys.argv[1])}))
+wiring = Wiring(load({"home": Path(sys.argv[1]), "in_process": True}))
 for number in range(int(sys.argv[2])):
     request = Request(f"https://models.example/{number}/model.bin")
     wiring.registrations.add("default", f"model-{number}", [(request, request_key(request))], now=time.time())

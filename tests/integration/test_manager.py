@@ -26,7 +26,16 @@ BODY = os.urandom(3 << 20)
 def wiring(tmp_path: Path) -> Iterator[Wiring]:
     """A home with short deadlines."""
     made = Wiring(
-        load({"home": str(tmp_path), "retry_scale": 0.05, "head_timeout": 5.0, "silence_timeout": 5.0}, {})
+        load(
+            {
+                "home": str(tmp_path),
+                "in_process": True,
+                "retry_scale": 0.05,
+                "head_timeout": 5.0,
+                "silence_timeout": 5.0,
+            },
+            {},
+        )
     )
     yield made
     made.close()
@@ -319,7 +328,7 @@ def test_a_rate_limit_of_one_registration_holds(manager: BackgroundFetchManager)
 
 def test_a_lost_database_is_filled_again_from_the_files(tmp_path: Path) -> None:
     """Finished files are known again, unfinished ones go on from their bytes."""
-    settings = load({"home": str(tmp_path)}, {})
+    settings = load({"home": str(tmp_path), "in_process": True}, {})
     with OriginServer({"/done": BODY, "/half": BODY}, rate=8e6) as server:
         first = Wiring(settings)
 

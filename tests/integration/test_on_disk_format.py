@@ -39,7 +39,7 @@ def held(table: bytes, data: bytes) -> dict[int, bytes]:
 
 def test_a_stranger_can_read_a_partial_and_a_blob(tmp_path: Path) -> None:
     """Layout, keys, slots and JSON are what the page says; directories are their owner's alone."""
-    wiring = Wiring(load({"home": str(tmp_path)}, {}))
+    wiring = Wiring(load({"home": str(tmp_path), "in_process": True}, {}))
     with OriginServer(BODY, rate=3e6, latency=0.0) as server:
 
         async def begin_one() -> None:
@@ -62,7 +62,7 @@ def test_a_stranger_can_read_a_partial_and_a_blob(tmp_path: Path) -> None:
             "half",
         )
 
-        again = Wiring(load({"home": str(tmp_path)}, {}))
+        again = Wiring(load({"home": str(tmp_path), "in_process": True}, {}))
 
         async def finish() -> None:
             registration = await again.manager("default").get("half")

@@ -26,7 +26,7 @@ async def fetch_here(wiring: Wiring, url: str) -> bgfetch.Result:
 def test_files_are_in_the_cache_before_anybody_is_told(tmp_path: Path) -> None:
     """At the very moment of the last progress the cache has the entry."""
     seen: list[int] = []
-    wiring = Wiring(Settings(tmp_path))
+    wiring = Wiring(Settings(tmp_path, in_process=True))
     publish = wiring.runner.bulletin.publish
     with OriginServer(BODY) as origin:
 

@@ -18,7 +18,7 @@ from bgfetch.core.model import Progress, Request, State
 from bgfetch.errors import DaemonError, DaemonNotRunning, NotFound
 from bgfetch.registrations.port import RegistrationOptions, Registrations, Wish
 from bgfetch.running import Listener, Look, stored_progress
-from bgfetch.wire import Amendment, Fields, Json, Run, ToldProgress, pack_options, unpack_reply
+from bgfetch.wire import Amendment, Fields, Json, Run, ToldProgress, pack_options, unpack_look
 
 __all__ = ["Audience", "RemoteRunner"]
 
@@ -110,17 +110,7 @@ class RemoteRunner:
     def look(self, uid: int, index: int) -> Look | None:
         """See `Runs`."""
         answer = self._daemon.if_running("GET", f"/v1/registrations/{uid}/records/{index}")
-        if answer is None:
-            return None
-        it = Fields(answer, "look")
-        if not it.there("generation"):
-            return None
-        return Look(
-            unpack_reply(it.maybe("reply", dict)),
-            it.take("generation", int),
-            it.take("front", int),
-            it.maybe("total", int),
-        )
+        return unpack_look(answer) if answer else None
 
     def last(self, uid: int) -> Progress | None:
         """See `Runs`."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from bgfetch.address import private_directory
 from bgfetch.client.connection import Connection, Query, Stream
-from bgfetch.errors import DaemonError, DaemonNotRunning, ProtocolMismatch
+from bgfetch.errors import BgfetchError, DaemonNotRunning, ProtocolMismatch
 from bgfetch.version import __version__
 from bgfetch.wire import PROTOCOL, Hello, Json
 
@@ -84,10 +84,10 @@ class Daemon:
     def if_running(
         self, method: str, path: str, body: object = None, *, query: Query | None = None
     ) -> Json | None:
-        """`call` of one that is there, or None: for what the store says as well."""
+        """`call` of one that is there, or None where that came to nothing: for what the store says as well."""
         try:
             return self._connection.call(method, path, body, query=query)
-        except DaemonError:
+        except BgfetchError:
             return None
 
     def ensure(self) -> None:
