@@ -104,7 +104,9 @@ class NetworkReturned:
 
 @dataclass(frozen=True, slots=True)
 class PauseAsked:
-    """A person wants it to wait."""
+    """A person wants it to wait, or what that person has set; why, in words."""
+
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,8 +306,8 @@ class RecordMachine(RecordView):
 
     def _on_wish(self, event: on.WishEvent) -> list[do.Command]:
         match event:
-            case on.PauseAsked():
-                return self._pause_asked()
+            case on.PauseAsked(why):
+                return self._pause_asked(why)
             case on.ResumeAsked():
                 return self._resume_asked()
             case on.AbortAsked():
@@ -317,18 +317,18 @@ class RecordMachine(RecordView):
             case _:
                 assert_never(event)
 
-    def _pause_asked(self) -> list[do.Command]:
+    def _pause_asked(self, why: str) -> list[do.Command]:
         if self.state is State.VERIFYING:
             self._pause_wanted = True
             return []
         if self.flights and not self.request.resumable:
             return [do.Note("not-paused", "an upload is sent once and cannot be interrupted")]
-        return self._pause()
+        return self._pause(why)
 
-    def _pause(self) -> list[do.Command]:
+    def _pause(self, why: str = "") -> list[do.Command]:
         self._pause_wanted = False
-        self._enter(State.PAUSED, None, "paused by a person")
-        return [*self._transfer.close_for_long(), do.Note("paused", "")]
+        self._enter(State.PAUSED, None, why or "paused by a person")
+        return [*self._transfer.close_for_long(), do.Note("paused", why)]
 
     def _resume_asked(self) -> list[do.Command]:
         self._pause_wanted = False

@@ -16,9 +16,14 @@ PACE = 10.0
 
 
 class Outages:
-    """The hosts that could not be reached. Instants are seconds on any one clock that never goes back."""
+    """The hosts that could not be reached. Instants are seconds on any one clock that never goes back.
 
-    def __init__(self) -> None:
+    Args:
+        scale: Factor on the delays.
+    """
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self._every, self._between = EVERY * scale, scale / PACE
         self._next: dict[str, float] = {}  # host: instant of its next look
         self._free = 0.0  # instant from which another look fits the pace
 
@@ -27,8 +32,8 @@ class Outages:
         return host in self._next
 
     def failed(self, host: str, now: float) -> None:
-        """An attempt did not reach it."""
-        self._next.setdefault(host, now + EVERY)
+        """An attempt did not reach it; whoever waits least looks first."""
+        self._next.setdefault(host, now)
 
     def answered(self, host: str) -> bool:
         """It has answered; whether it was away, so that whoever waits for it is to be woken."""
@@ -39,8 +44,8 @@ class Outages:
         due = max(self._next.get(host, now), self._free)
         if due > now:
             return due
-        self._next[host] = now + EVERY
-        self._free = now + 1 / PACE
+        self._next[host] = now + self._every
+        self._free = now + self._between
         return None
 
     def hasten(self, now: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from bgfetch.core.model import Progress, Result, State
 from bgfetch.engine.tasks import Job, told
+from bgfetch.registrations.port import Wish
 from bgfetch.running import Listener
 
 __all__ = ["Bulletin", "progress_of"]
@@ -52,13 +53,20 @@ def progress_of(job: Job, now: float) -> Progress:
 
 
 def state_of(job: Job) -> tuple[State, float | None]:
-    """What the registration as a whole does, and until when."""
+    """What the registration as a whole does, and until when, by the wall clock.
+
+    Waiting for a network has no such instant: what ends it is the network's return, however often that is looked for.
+    """
     if job.settled:
         return State.SETTLED, None
     by_state = {task.machine.state: task for task in reversed(job.unfinished)}
     for state in _SHOWN_FIRST:
         if state in by_state:
-            return state, by_state[state].machine.until
+            if state is State.PAUSED and job.gate is not None and job.wish is Wish.RUN:
+                return job.gate.state, job.gate.until
+            until = by_state[state].machine.until
+            told = until is not None and state is not State.WAITING_NETWORK
+            return state, until - job.clock_ahead if told and until is not None else None
     return State.VERIFYING, None
 
 

@@ -11,8 +11,8 @@ import contextlib
 import queue
 import threading
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bgfetch.cache.blobs import Blobs
@@ -24,8 +24,12 @@ from bgfetch.core import events as on
 from bgfetch.core.digests import Digest
 from bgfetch.core.machine import Policy, RecordMachine
 from bgfetch.core.model import FailureReason, Fault, Request, Result, State
+from bgfetch.core.networks import Network
+from bgfetch.core.outages import Outages
 from bgfetch.core.pacing import RateMeter, laggards
 from bgfetch.core.ranges import Retry
+from bgfetch.core.steady import SteadyTime
+from bgfetch.core.timetable import Timetable
 from bgfetch.core.urls import origin
 from bgfetch.database import Damaged
 from bgfetch.engine.bulletin import Bulletin, progress_of, state_of
@@ -35,11 +39,13 @@ from bgfetch.engine.keeper import Keeper
 from bgfetch.engine.opening import Opener
 from bgfetch.engine.scheduler import Caps, Scheduler
 from bgfetch.engine.settling import Settler
+from bgfetch.engine.steering import Steering
 from bgfetch.engine.tasks import Job, Look, RecordTask
 from bgfetch.errors import CacheError
 from bgfetch.registrations.port import (
     Change,
     RecordRow,
+    RegistrationOptions,
     RegistrationRow,
     Registrations,
     StateChanged,
@@ -47,12 +53,15 @@ from bgfetch.registrations.port import (
 )
 from bgfetch.transports.base import Limits, Transport
 from bgfetch.transports.faults import disk_fault
+from bgfetch.transports.surroundings import Surroundings
 
 __all__ = ["Driver", "Stores"]
 
 _TICK = 0.1
 _JOURNAL_EVERY = 1.0
 _WISHES_EVERY = 0.5
+_STEER_EVERY = 1.0
+_AWAITING = (State.WAITING_NETWORK, State.WAITING_RETRY)
 _TOO_MUCH = frozenset({"status-429", "status-503", "connect", "resources", "memory"})
 _ASKED: dict[Wish, on.Event] = {
     Wish.RUN: on.ResumeAsked(),
@@ -99,7 +108,9 @@ class Driver:
     ) -> None:
         self._registrations = stores.registrations
         self._transport = transport
-        self._limits = limits
+        self._steering = Steering(limits)
+        self._steady = SteadyTime()
+        self._outages = Outages(policy.retry_scale)
         self._clock = clock
         self._policy = policy
         self._settled = settled
@@ -114,7 +125,7 @@ class Driver:
         self._settler = Settler(stores.registrations, clock)
         self._set_aside: list[RecordTask] = []  # to be queued again at the next tick
         self._later: list[Callable[[], None]] = []  # what the store refused, for the next tick
-        self._next_tick = self._next_journal = self._next_wishes = 0.0
+        self._next_tick = self._next_journal = self._next_wishes = self._next_steer = 0.0
         self._store_version = 0
         self._closing = False
         self.bulletin = Bulletin()
@@ -125,9 +136,22 @@ class Driver:
 
     # From any thread.
 
-    def start(self, row: RegistrationRow, epoch: int, requests: Sequence[Request]) -> None:
-        """Work on a claimed registration; `requests` carry the secrets that the store does not keep."""
-        self._inbox.put(lambda: self._begin(row, epoch, requests))
+    def start(
+        self,
+        row: RegistrationRow,
+        epoch: int,
+        requests: Sequence[Request],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Work on a claimed registration.
+
+        Args:
+            row: As it is stored.
+            epoch: Of the claim.
+            requests: With the secrets that the store does not keep.
+            environment: The variables of whoever asked, secrets included; None for those that are stored.
+        """
+        self._inbox.put(lambda: self._begin(row, epoch, requests, environment))
 
     def wish(self, uid: int, wish: Wish) -> None:
         """Obey a person's wish at once, instead of when the store is looked at next."""
@@ -135,16 +159,48 @@ class Driver:
 
     def set_limit(self, rate: int) -> None:
         """Let all together have so many bytes a second; 0 for no limit."""
-        if self._limits is not None:
-            self._limits.set_limit(float(rate) if rate > 0 else None)
+        self._inbox.put(lambda: self._set(rate=rate))
+
+    def set_schedule(self, table: Timetable) -> None:
+        """When how fast, for all together."""
+        self._inbox.put(lambda: self._set(table=table))
+
+    def amend(self, uid: int, options: RegistrationOptions) -> None:
+        """Run it with these options from now on; nothing where it does not run here."""
+        self._inbox.put(lambda: self._amend(uid, options))
+
+    def network_is(self, network: Network) -> None:
+        """What is known of the network in use now."""
+        self._inbox.put(lambda: self._set(network=network))
 
     def network_returned(self) -> None:
-        """Try at once what waits for a network."""
+        """Try at once what waits for a network, and what has been silent since it went."""
         self._inbox.put(self._wake_waiting)
 
+    def _set(
+        self, *, rate: int | None = None, table: Timetable | None = None, network: Network | None = None
+    ) -> None:
+        steering = self._steering
+        steering.rate = steering.rate if rate is None else rate
+        steering.table = steering.table if table is None else table
+        steering.network = network or steering.network
+        self._steer()
+
+    def _amend(self, uid: int, options: RegistrationOptions) -> None:
+        job = self._jobs.get(uid)
+        if job is None or job.row.options == options:
+            return
+        job.row = replace(job.row, options=options)
+        for task in job.unfinished:
+            self._scheduler.reorder(task)
+        self._steer()
+
     def _wake_waiting(self) -> None:
+        self._transport.network_changed()
+        self._outages.forget()
         for task in self._tasks():
-            self._handle(task, on.NetworkReturned())
+            if task.machine.state in _AWAITING:
+                self._scheduler.wake(task)
 
     def look(self, uid: int, index: int) -> Look | None:
         """How a record stands, or None when it is not under way here."""
@@ -204,7 +260,13 @@ class Driver:
 
     # Beginning.
 
-    def _begin(self, row: RegistrationRow, epoch: int, requests: Sequence[Request]) -> None:
+    def _begin(
+        self,
+        row: RegistrationRow,
+        epoch: int,
+        requests: Sequence[Request],
+        environment: Mapping[str, str] | None,
+    ) -> None:
         if row.uid in self._jobs:
             return
         job = Job(row, epoch, RateMeter(self._clock.monotonic()), wish=Wish.RUN)
@@ -215,13 +277,16 @@ class Driver:
             self._settler.add_job(job)
             return
         except CacheError:  # locked, or a full disk
-            self._later.append(lambda: self._begin(row, epoch, requests))
+            self._later.append(lambda: self._begin(row, epoch, requests, environment))
             return
         job.tasks = [
             self._task(job, record, request) for record, request in zip(records, requests, strict=True)
         ]
+        if environment is not None or row.options.environment:
+            job.surroundings = Surroundings.from_environment(
+                {**row.options.environment, **(environment or {})}
+            )
         self._jobs[row.uid] = job
-        self._set_rate(row.uid, row.options.limit_rate)
         for task in job.tasks:
             if task.row.result is not Result.NONE:
                 self._restore_finished(task)
@@ -229,15 +294,14 @@ class Driver:
                 self._scheduler.add(task)
         if not job.unfinished:
             self._settler.add_job(job)
-        self._obey(row.uid, row.wish)
-
-    def _set_rate(self, uid: int, rate: int) -> None:
-        if self._limits is not None:
-            self._limits.set_lane_limit(uid, float(rate) if rate > 0 else None)
+        job.wish = row.wish
+        self._steer()
+        self._apply(job)
 
     def _task(self, job: Job, record: RecordRow, request: Request) -> RecordTask:
         digest = Digest.parse(request.integrity) if request.integrity else None
         machine = RecordMachine(request, policy=self._policy, digest=digest)
+        machine.restarts = record.restarts
         host = ":".join(str(part) for part in origin(request.url))
         self._numbered += 1
         return RecordTask(job, record, request, host, machine, self._numbered, reply=record.reply)
@@ -256,7 +320,8 @@ class Driver:
         grants = self._scheduler.grants()
         for task in admitted:
             task.granted = grants.get(task, 1)
-            self._handle(task, on.Started(task.granted))
+            woken = task.machine.state in _AWAITING
+            self._handle(task, on.NetworkReturned() if woken else on.Started(task.granted))
 
     def _open(self, task: RecordTask) -> bool:
         """Whether the record may start; where it must wait it goes back to the queue."""
@@ -299,8 +364,9 @@ class Driver:
         elif isinstance(event, on.ReplyJudged):
             self._answered(task, event)
         before = machine.known
-        for command in machine.handle(event, now=self._clock.now(), chance=self._clock.chance()):
+        for command in machine.handle(event, now=self._now(), chance=self._clock.chance()):
             self._execute(task, command)
+        self._note_outage(task, event)
         if machine.known.total != before.total or machine.etag != before.etag:
             self._learned(task)
         if task.finish is None:
@@ -313,6 +379,20 @@ class Driver:
         task.dirty = True
         task.job.meter = task.job.meter.add(size, self._clock.monotonic())
         self._scheduler.received(task, size)
+
+    def _note_outage(self, task: RecordTask, event: on.Event) -> None:
+        """One record looks for a host that is away; what it brings from there wakes the others."""
+        if isinstance(event, on.FlightFailed | on.ReplyJudged):
+            if task.machine.state is State.WAITING_NETWORK:
+                self._outages.failed(task.host, self._now())
+                self._scheduler.recall(task.host)
+        elif isinstance(event, on.BytesStored) and self._outages.answered(task.host):
+            self._outages.hasten(self._now())
+            for other in self._tasks():
+                if other.machine.state is State.WAITING_NETWORK:
+                    other.timer = self._now()
+                    if other.host == task.host:
+                        self._scheduler.wake(other)
 
     def _landed(self, task: RecordTask, event: on.FlightEnded | on.FlightFailed) -> None:
         for table in (task.receivers, task.opened):
@@ -415,7 +495,7 @@ class Driver:
     def _announce(self, job: Job, event_id: int) -> None:
         job.settled = True
         self._jobs.pop(job.row.uid, None)
-        self._set_rate(job.row.uid, 0)
+        self._steering.forget(job.row.uid)
         # The handler comes first: who is told that it has settled looks for its files in the cache at once.
         self._settled(job, event_id)
         self.bulletin.publish(job.row.uid, progress_of(job, self._clock.monotonic()))
@@ -446,17 +526,40 @@ class Driver:
         if now >= self._next_journal:
             self._next_journal = now + _JOURNAL_EVERY
             self._record()
+        if now >= self._next_steer:
+            self._steer()
         if now >= self._next_wishes:
             self._next_wishes = now + _WISHES_EVERY
             self._look_for_wishes()
 
     def _ring(self) -> None:
-        now = self._clock.now()
+        now = self._now()
         for task in self._tasks():
-            if task.timer is not None and task.timer <= now:
-                task.timer = None
-                full = self._still_full(task)
-                self._handle(task, on.TimerRang() if full is None else on.StoreFailed(full))
+            if task.timer is None or task.timer > now:
+                continue
+            offline = task.machine.state is State.WAITING_NETWORK
+            task.timer = self._outages.look(task.host, now) if offline else None
+            if task.timer is None:
+                self._handle(task, on.NetworkReturned() if offline else self._rung(task))
+
+    def _rung(self, task: RecordTask) -> on.Event:
+        full = self._still_full(task)
+        return on.TimerRang() if full is None else on.StoreFailed(full)
+
+    def _now(self) -> float:
+        """The instant as machines are told it: nobody's wait gets longer when the clock is set back."""
+        return self._steady.at(self._clock.now(), self._clock.monotonic())
+
+    def _steer(self) -> None:
+        """Set the rates that hold now, and hold what may not use the network."""
+        now = self._clock.now()
+        self._next_steer = self._clock.monotonic() + _STEER_EVERY
+        ahead = self._now() - now
+        self._steering.govern({uid: job.row.options for uid, job in self._jobs.items()}, now)
+        for job in self._jobs.values():
+            job.clock_ahead = ahead if ahead > 1 else 0.0
+            job.gate = self._steering.gate(job.row.options, now)
+            self._apply(job)
 
     def _still_full(self, task: RecordTask) -> Fault | None:
         """That there is no room yet, where that is all a record waits for: no server need be asked to learn it."""
@@ -525,15 +628,23 @@ class Driver:
             self._store_version = version
             for row in rows:
                 if row is not None:
-                    self._set_rate(row.uid, row.options.limit_rate)
+                    self._amend(row.uid, row.options)
                     self._obey(row.uid, row.wish)
 
     def _obey(self, uid: int, wish: Wish) -> None:
         job = self._jobs.get(uid)
-        if job is None or job.wish is wish:
+        if job is not None:
+            job.wish = wish
+            self._apply(job)
+
+    def _apply(self, job: Job) -> None:
+        """Tell the records what a person asked, or that what the person has set holds them for now."""
+        held = job.gate is not None and job.wish is Wish.RUN
+        wanted = Wish.PAUSE if held else job.wish
+        if wanted is job.obeyed:
             return
-        job.wish = wish
-        event = _ASKED[wish]
+        job.obeyed = wanted
+        event = on.PauseAsked(f"{job.gate.state}: {job.gate.why}") if held and job.gate else _ASKED[wanted]
         for task in job.unfinished:
             self._handle(task, event)
 
@@ -579,7 +690,7 @@ class Driver:
     def _account(self, task: RecordTask, event: on.Event) -> None:
         """Take in what the last moments brought, and begin nothing new by it."""
         if isinstance(event, on.BytesStored | on.BlobCommitted):
-            for command in task.machine.handle(event, now=self._clock.now(), chance=self._clock.chance()):
+            for command in task.machine.handle(event, now=self._now(), chance=self._clock.chance()):
                 if isinstance(command, do.Finish):
                     self._execute(task, command)
 

@@ -89,6 +89,7 @@ def _exchange(task: RecordTask, command: do.OpenFlight) -> Exchange:
         lane=task.job.row.uid,
         public_only=task.reached_public,
         named_by_person=command.hops == 0 and not ask.resolved,
+        surroundings=task.job.surroundings,
     )
 
 

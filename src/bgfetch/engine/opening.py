@@ -45,7 +45,10 @@ class Opener:
             True when it may start; False when it must wait and be asked about again; how it ends, where it does: its
             body was there already, or the disk refused too often.
         """
-        if self._owners.setdefault(task.row.key, task) is not task or self._clock.now() < task.retry_open:
+        if (
+            self._owners.setdefault(task.row.key, task) is not task
+            or self._clock.monotonic() < task.retry_open
+        ):
             return False
         if task.partial is not None:
             return True
@@ -76,7 +79,7 @@ class Opener:
         if task.open_failures > _ATTEMPTS and fault.kind not in _PASSING:
             return do.Finish(Result.FAILURE, fault.reason, fault.detail, fault.kind)
         task.machine.waiting_for = fault.detail
-        task.retry_open = self._clock.now() + min(5.0, 0.5 * task.open_failures) * self._retry_scale
+        task.retry_open = self._clock.monotonic() + min(5.0, 0.5 * task.open_failures) * self._retry_scale
         return False
 
     def opened(self, task: RecordTask) -> Partial:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from bgfetch.core.model import State
 from bgfetch.core.pacing import ConnectionPacer, share
 from bgfetch.engine.tasks import RecordTask
 
@@ -56,6 +57,25 @@ class Scheduler:
         while place and queue[place - 1].job.row.options.priority < priority:
             place -= 1
         queue.insert(place, task)
+
+    def wake(self, task: RecordTask) -> None:
+        """Queue a record that waits for a network, unless it is queued already."""
+        if task not in self._host(task.host).queued:
+            self.add(task)
+
+    def recall(self, host: str) -> None:
+        """The host is away after all: take those that were woken out of the queue again; their timers go on."""
+        queue = self._host(host).queued
+        kept = [task for task in queue if task.machine.state is State.QUEUED]
+        queue.clear()
+        queue.extend(kept)
+
+    def reorder(self, task: RecordTask) -> None:
+        """Its priority is another one: find its place in the queue, if it is there."""
+        queue = self._host(task.host).queued
+        if task in queue:
+            queue.remove(task)
+            self.add(task)
 
     def resume(self, task: RecordTask) -> None:
         """Count a record that waited for a while among those that transfer again."""

@@ -13,6 +13,7 @@ from bgfetch.core.model import FailureReason, Fault, ReplyHead, Request, Result,
 from bgfetch.core.pacing import RateMeter
 from bgfetch.core.segments import PIECE
 from bgfetch.engine.receiver import FlightReceiver
+from bgfetch.engine.steering import Gate
 from bgfetch.registrations.port import (
     RecordFinished,
     RecordProgress,
@@ -22,6 +23,7 @@ from bgfetch.registrations.port import (
     Wish,
 )
 from bgfetch.running import Look
+from bgfetch.transports.surroundings import Surroundings
 
 __all__ = ["Job", "Look", "RecordTask", "told"]
 
@@ -44,7 +46,7 @@ class RecordTask:
         partial: Its bytes, once it has had its turn.
         reached_public: Whether a connection of this record reached a public address; none may then lead inwards.
         timer: Instant its machine wants to be called, seconds since the epoch.
-        retry_open: Instant its partial may be opened again after the disk refused.
+        retry_open: Instant its partial may be opened again after the disk refused, on the monotonic clock.
         needs: Bytes it waits for room for.
     """
 
@@ -164,7 +166,11 @@ class Job:
     Args:
         row: As it was stored when it was claimed.
         epoch: Of the claim: what an older one writes is ignored.
-        wish: What was last asked of it.
+        wish: What a person asked of it last.
+        obeyed: What its records were told of that, and of the gate.
+        gate: What holds it besides, or None.
+        surroundings: Proxies, certificates and passwords to use; None for the transport's own.
+        clock_ahead: Seconds by which the instants of its machines are ahead of the wall clock, which was set back.
         refused: Why it could not even begin, or None.
     """
 
@@ -173,6 +179,10 @@ class Job:
     meter: RateMeter
     tasks: list[RecordTask] = field(default_factory=list)
     wish: Wish = Wish.RUN
+    obeyed: Wish = Wish.RUN
+    gate: Gate | None = None
+    surroundings: Surroundings | None = None
+    clock_ahead: float = 0.0
     refused: Fault | None = None
     settled: bool = False
     stored: int = 0

@@ -14,8 +14,9 @@ def test_one_of_many_looks() -> None:
     """A thousand records of a host make one attempt between them, and the next when it is due."""
     outages = Outages()
     outages.failed("a", 100.0)
-    assert outages.look("a", 101.0) == 100.0 + EVERY
-    now = 100.0 + EVERY
+    assert outages.look("a", 100.5) is None
+    assert outages.look("a", 101.0) == 100.5 + EVERY
+    now = 100.5 + EVERY
     answers = [outages.look("a", now) for _ in range(1000)]
     assert answers[0] is None
     assert set(answers[1:]) == {now + EVERY}
@@ -24,8 +25,10 @@ def test_one_of_many_looks() -> None:
 def test_a_second_failure_moves_nothing() -> None:
     """Attempts that fail one after the other do not put the next look off for ever."""
     outages = Outages()
+    outages.look("a", 100.0)
     for second in range(4):
         outages.failed("a", 100.0 + second)
+    assert outages.look("a", 99.9 + EVERY) == 100.0 + EVERY
     assert outages.look("a", 100.0 + EVERY) is None
 
 
@@ -40,7 +43,7 @@ def test_who_answers_is_away_no_more() -> None:
 def test_one_return_hastens_the_others() -> None:
     """A network that is back for one host is looked for at once for the rest."""
     outages = Outages()
-    outages.failed("a", 0.0)
+    outages.look("a", 0.0)
     outages.hasten(1.0)
     assert outages.look("a", 1.0) is None
 
