@@ -1,0 +1,178 @@
+"""A daemon of a home of its own, as a process, and what it answers.
+
+Imported by tests as `tests.daemons`: pytest is run as `python -m pytest` from the root.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bgfetch.address import Address
+from bgfetch.client.connection import Connection, Event
+from bgfetch.database import Database
+from bgfetch.errors import DaemonNotRunning
+from bgfetch.registrations.sqlite import SqliteRegistrations
+from bgfetch.wire import Hello, Json
+from bgfetch.wiring import Wiring
+
+__all__ = ["DaemonProcess", "stop", "until"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+_STEP = 0.01
+
+
+def until(said: Callable[[], Any], *, within: float = 10.0) -> Any:
+    """What it gives once that is true; AssertionError when it is not in time."""
+    end = time.monotonic() + within
+    while not (value := said()):
+        assert time.monotonic() < end, f"it did not happen within {within:g} s"
+        time.sleep(_STEP)
+    return value
+
+
+class DaemonProcess:
+    """One daemon at a time, begun and ended by a test.
+
+    Args:
+        home: BGFETCH_HOME.
+        settings: Of the environment, besides those that make it give up soon.
+    """
+
+    def __init__(self, home: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.home = home
+        self.address = Address(home)
+        self.settings = {
+            "BGFETCH_HOME": str(home),
+            "BGFETCH_RETRY_SCALE": "0.02",
+            "BGFETCH_CONNECT_TIMEOUT": "2s",
+            "BGFETCH_HEAD_TIMEOUT": "5s",
+            "NO_PROXY": "127.0.0.1",
+            **(settings or {}),
+        }
+        self.connection = Connection(self.address, os.environ)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Of the daemon and of commands that use it."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("BGFETCH_")}
+        paths = [str(_ROOT / "src"), *filter(None, [kept.get("PYTHONPATH")])]
+        return {**kept, **self.settings, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def start(self, *args: str, wait: bool = True) -> subprocess.Popen[bytes]:
+        """Begin it, and wait until it answers."""
+        command = [sys.executable, "-m", "bgfetch", "daemon", "run", *args]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(
+            command, env=self.environ, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
+        )
+        if wait:
+            self.process = process
+            until(self.answers)
+        return process
+
+    def answers(self) -> Hello | None:
+        """The handshake, or None while nobody answers."""
+        assert self.process is None or self.process.poll() is None, self.process.communicate()
+        try:
+            return self.connection.hello()
+        except DaemonNotRunning:
+            return None
+
+    def command(self, *args: str, within: float = 20.0) -> subprocess.CompletedProcess[str]:
+        """Run a command of the CLI that uses it."""
+        return subprocess.run(
+            [sys.executable, "-m", "bgfetch", *args],
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=within,
+            check=False,
+        )
+
+    def call(self, method: str, path: str, body: object = None, **query: str) -> Json:
+        """Ask it."""
+        return self.connection.call(method, path, body, query=query)
+
+    def fetch(self, url: str, *, id: str = "x", scope: str = "app", **more: object) -> int:  # noqa: A002 - the standard's word
+        """Register a URL over the API; the uid."""
+        asked = {"scope": scope, "id": id, "requests": [{"url": url}], **more}
+        return int(self.call("POST", "/v1/registrations", asked)["uid"])
+
+    def settled(self, uid: int, *, within: float = 15.0) -> Json:
+        """The registration, once it is over."""
+
+        def over() -> Json | None:
+            found = self.call("GET", f"/v1/registrations/{uid}")
+            return found if found["state"] == "settled" else None
+
+        found: Json = until(over, within=within)
+        return found
+
+    @contextmanager
+    def events(self, *, after: int | None = None, **query: str) -> Iterator[Iterator[Event]]:
+        """What it tells from now on."""
+        stream = self.connection.stream("/v1/events", query=query, last_event_id=after)
+        told = iter(stream)
+        try:
+            yield told
+        finally:
+            stream.close()
+            told.close()  # type: ignore[attr-defined]  # it is a generator
+
+    @contextmanager
+    def store(self) -> Iterator[SqliteRegistrations]:
+        """The registrations of its home."""
+        database = Database.open(self.home / "state" / "bgfetch.sqlite3", now=time.time())
+        try:
+            yield SqliteRegistrations(database)
+        finally:
+            database.close()
+
+    def log(self) -> str:
+        """What it wrote."""
+        try:
+            return self.address.log.read_text("utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def ended(self, *, within: float = 10.0) -> int:
+        """Its exit code, once it has ended."""
+        assert self.process is not None
+        self.process.communicate(timeout=within)
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """As the machine's power does, for this process."""
+        self.signal(signal.SIGKILL)
+        self.ended()
+
+    def close(self) -> None:
+        """End it if it runs."""
+        if self.process is not None and self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            try:
+                self.ended(within=5.0)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+def stop(wiring: Wiring) -> None:
+    """End the daemon that clients of this home have started, if they have."""
+    hello = wiring.daemon.if_running("GET", "/v1/")
+    if hello is not None:
+        wiring.daemon.if_running("POST", "/v1/stop", {})
+        until(lambda: not Path(f"/proc/{hello['pid']}").exists())
