@@ -21,6 +21,7 @@ from bgfetch.cache.drafts import Draft
 from bgfetch.cache.entries import Entries, Entry
 from bgfetch.cache.links import Links
 from bgfetch.cache.partials import Partials
+from bgfetch.cache.room import OverQuota
 from bgfetch.core.identity import request_key
 from bgfetch.core.matching import QueryOptions, matches, may_be_put
 from bgfetch.core.model import ReplyHead, Request, Verified
@@ -50,6 +51,7 @@ class CacheStorage:
         links: Gives bodies their file names.
         now: The time, seconds since the epoch.
         fetch: Gets the response for `Cache.add`; it must follow the body to its end.
+        settle: Brings what is stored below its quota, or raises `OverQuota`.
     """
 
     def __init__(
@@ -62,10 +64,11 @@ class CacheStorage:
         now: Callable[[], float],
         *,
         fetch: Fetch | None = None,
+        settle: Callable[[], None] | None = None,
     ) -> None:
         self._scope = scope
         self._entries = entries
-        self._shelf = _Shelf(scope, entries, blobs, partials, links, now)
+        self._shelf = _Shelf(scope, entries, blobs, partials, links, now, settle or _no_quota)
         self._fetch = fetch
 
     async def open(self, name: str) -> Cache:
@@ -227,6 +230,7 @@ class _Shelf:
         partials: Partials,
         links: Links,
         now: Callable[[], float],
+        settle: Callable[[], None],
     ) -> None:
         self._scope = scope
         self._entries = entries
@@ -234,6 +238,7 @@ class _Shelf:
         self._partials = partials
         self._links = links
         self._now = now
+        self._settle = settle
 
     def find(
         self, cache_id: int, asked: Request | None, options: QueryOptions, *, most: int | None = None
@@ -307,6 +312,7 @@ class _Shelf:
             if body is not None:
                 async for chunk in body.chunks():
                     await _on_disk(draft.write, chunk)
+                await _on_disk(self._settle)
             name = await _on_disk(draft.adopt, self._blobs, self._scope, asked.url, head)
         finally:
             await _on_disk(draft.drop)
@@ -329,10 +335,16 @@ class _Shelf:
 async def _on_disk(function: Callable[..., _T], *args: object) -> _T:
     try:
         return await off_loop(function, *args)
+    except OverQuota as full:
+        raise QuotaExceeded(f"{full}; nothing was stored") from full
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise QuotaExceeded("there is no room on the disk for this body; nothing was stored") from error
         raise CacheError(f"the body could not be stored: {error.strerror or error}") from error
+
+
+def _no_quota() -> None:
+    """Nothing is too much."""
 
 
 async def _all_of(jobs: list[Awaitable[Entry]]) -> list[Entry]:

@@ -112,6 +112,7 @@ class FileBody:
             fd = self.vfs.open(self.file, readonly=True)
         except OSError as error:
             raise _unreadable(self.file, error) from error
+        self.vfs.lease(fd)
         try:
             for start in range(0, self.size, _BLOCK):
                 yield await self._read(fd, start, min(_BLOCK, self.size - start))

@@ -166,6 +166,14 @@ class Vfs:
             return None
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
+    def identity(self, path: Path) -> tuple[int, int, int] | None:
+        """What two names of one file have in common, and its size, bytes; None: there is no regular file."""
+        try:
+            found = os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return (found.st_dev, found.st_ino, found.st_size) if stat.S_ISREG(found.st_mode) else None
+
     def touched(self, path: Path) -> float | None:
         """When the file, its name or its rights were changed last, seconds since the epoch; None: it is not there."""
         try:
@@ -250,6 +258,35 @@ class Vfs:
     def make_read_only(self, path: Path) -> None:
         """Take away everybody's right to write."""
         os.chmod(path, 0o444)
+
+    def lease(self, fd: int) -> None:
+        """Let nobody evict the file while this descriptor is open; where there are no locks it is not kept, only read."""
+        if os.name != "posix":  # pragma: no cover - Windows deletes no open file
+            return
+        import fcntl  # noqa: PLC0415 - not everywhere
+
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+    def is_leased(self, path: Path) -> bool:
+        """Whether somebody in any process holds a lease of the file."""
+        if os.name != "posix":  # pragma: no cover - as above
+            return False
+        import fcntl  # noqa: PLC0415 - not everywhere
+
+        try:
+            fd = self.open(path, readonly=True)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # this file system has no locks
+            return False
+        finally:
+            self.close(fd)
+        return False
 
     def free_space(self, path: Path) -> int:
         """Bytes an ordinary user can still write below this path."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
     from bgfetch.cache.entries import SqliteEntries
     from bgfetch.cache.links import Links
     from bgfetch.cache.maintenance import Kept
+    from bgfetch.cache.maintenance import Kept
     from bgfetch.cache.partials import Partials
     from bgfetch.cache.room import Room
     from bgfetch.caches import CacheStorage
@@ -321,7 +322,15 @@ class Wiring:
         """The standard's CacheStorage of a scope."""
         from bgfetch.caches import CacheStorage
 
-        return CacheStorage(scope, self.entries, self.blobs, self.partials, self.links, self.clock.now, settle=self.eviction.settle)
+        return CacheStorage(
+            scope,
+            self.entries,
+            self.blobs,
+            self.partials,
+            self.links,
+            self.clock.now,
+            settle=self.eviction.settle,
+        )
 
     def close(self) -> None:
         """Stop what runs, keeping every byte."""

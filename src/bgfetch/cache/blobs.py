@@ -242,6 +242,14 @@ class Blobs:
                     if _NAME.fullmatch(full):
                         yield full
 
+    def beside(self) -> Iterator[Path]:
+        """Every file in the directories of blobs that is none."""
+        for kind in ("sha256", "unverified"):
+            for shelf in self._vfs.names(self._root / kind):
+                for name in self._vfs.names(self._root / kind / shelf):
+                    if not _NAME.fullmatch(f"{kind}/{shelf}/{name}"):
+                        yield self._root / kind / shelf / name
+
     def facts(self, name: str) -> BlobFacts | None:
         """What was written beside it, or None where that cannot be read."""
         try:

@@ -40,7 +40,7 @@ class Entry:
         added_at: Seconds since the epoch, like every instant here.
         entry_id: Given when it is put; 0 before.
         last_used: Never before `added_at`.
-        pinned: Not to be evicted.
+        pinned: Not to be evicted; what is put in its place is pinned too.
     """
 
     request: Request
@@ -158,6 +158,7 @@ class SqliteEntries(Entries):
             for entry in entries:
                 for former in self._answers(cache_id, entry.request, _EXACT):
                     connection.execute(_SQL["remove"], {"entry_id": former.entry_id})
+                    entry = replace(entry, pinned=entry.pinned or former.pinned)  # noqa: PLW2901 - a pin is of the request
                 entry_id = connection.execute(_SQL["add"], _columns(cache_id, entry)).lastrowid or 0
                 stored.append(_as_stored(entry, entry_id))
             return stored
@@ -264,6 +265,8 @@ class MemoryEntries(Entries):
             for entry in entries:
                 former = self._answers(cache_id, entry.request, _EXACT)
                 self._last_entry += 1
+                pinned = entry.pinned or any(it.pinned for it in former)
+                entry = replace(entry, pinned=pinned)  # noqa: PLW2901 - a pin is of the request, not of its body
                 stored.append(_as_stored(entry, self._last_entry))
                 kept = [it for it in self._held[cache_id] if it not in former]
                 self._held[cache_id] = [*kept, stored[-1]]

@@ -43,6 +43,11 @@ class Links:
         """The first 32 digits of each key that has names."""
         return [key for shelf in self._vfs.names(self._root) for key in self._vfs.names(self._root / shelf)]
 
+    def files(self) -> list[Path]:
+        """Every named file."""
+        directories = map(self.directory, self.keys())
+        return [directory / name for directory in directories for name in self._vfs.names(directory)]
+
     def publish(self, blob: Path, key: str, name: str) -> Path:
         """The blob under a name of its own below the root; the path."""
         target = self.path(key, name)

@@ -15,6 +15,7 @@ from bgfetch.cache.blobs import Blobs
 from bgfetch.cache.entries import Entries, Placed
 from bgfetch.cache.links import Links
 from bgfetch.cache.partials import Partials
+from bgfetch.cache.strays import strays
 from bgfetch.core.identity import request_key
 from bgfetch.core.urls import redacted
 from bgfetch.errors import NotFound
@@ -71,12 +72,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was, or in a dry run would be, deleted: keys of partials, blobs, keys of names; and the bytes of it."""
+    """What was, or in a dry run would be, deleted: keys of partials, blobs, keys of names; the bytes of it; stray files."""
 
     partials: tuple[str, ...]
     blobs: tuple[str, ...]
     names: tuple[str, ...]
     freed: int
+    strays: tuple[Path, ...] = ()
 
 
 def listing(kept: Kept, scope: str | None = None) -> list[Listed]:
@@ -93,7 +95,7 @@ def usage(kept: Kept, references: References) -> Usage:
     caches: dict[tuple[str, str], set[str]] = {}
     for placed in kept.entries.placed():
         caches.setdefault((placed.scope, placed.cache), set()).add(placed.entry.blob)
-    used = kept.entries.blobs() | references.blobs()
+    used = _promised(kept, references.keys()) | references.blobs() | kept.entries.blobs()
     partials = sum(_partial_size(kept, key) for key in kept.partials.keys())  # noqa: SIM118 - not a mapping
     return Usage(
         {place: sum(sizes.get(name, 0) for name in names) for place, names in caches.items()},
@@ -134,15 +136,22 @@ def prune(
     partials, blobs, names = kept.partials.keys(), list(kept.blobs.names()), kept.links.keys()
     if not dry_run:
         kept.entries.drop_doomed()
-    placed = {each.entry.blob for each in kept.entries.placed()}  # without what deleted caches hold
-    used, wanted = placed | references.blobs(), references.keys()
+    wanted = references.keys()
+    # In the order in which a body is handed on, so that none slips through between two looks.
+    used = _promised(kept, wanted) | references.blobs()
+    used |= {each.entry.blob for each in kept.entries.placed()}  # without what deleted caches hold
     live = {key[:32] for key in _live_keys(kept, references)}
     before = now - older_than
+    gone = tuple(
+        key for key in names if key not in live and _touched(kept, kept.links.directory(key)) < before
+    )
+    stray = strays(kept.blobs, kept.links, kept.vfs, used, before=before)
     pruned = Pruned(
         tuple(key for key in partials if key not in wanted and _partial_touched(kept, key) < before),
         tuple(blob for blob in blobs if blob not in used and _touched(kept, kept.blobs.path(blob)) < before),
-        tuple(key for key in names if key not in live and _touched(kept, kept.links.directory(key)) < before),
+        gone,
         0,
+        tuple(path for path in stray if path.parent.name not in gone),
     )
     if dry_run:
         sizes = [kept.blobs.size(blob) or 0 for blob in pruned.blobs]
@@ -156,8 +165,10 @@ def _delete(kept: Kept, references: References, pruned: Pruned) -> int:
     for key in pruned.names:
         kept.links.remove(key)
     for blob in pruned.blobs:
-        if not _used(kept, references, blob):
+        if blob not in _promised(kept, references.keys()) and not _used(kept, references, blob):
             freed += kept.blobs.remove(blob)
+    for path in pruned.strays:
+        kept.vfs.unlink(path)
     for key in pruned.partials:
         if key not in references.keys():  # noqa: SIM118 - not a mapping
             freed += _partial_size(kept, key)
@@ -178,12 +189,19 @@ def export(kept: Kept, placed: Placed, target: Path) -> None:
     kept.links.export(kept.blobs.path(placed.entry.blob), target)
 
 
+def _promised(kept: Kept, wanted: set[str]) -> set[str]:
+    """Blobs that a process placed and had not told of when it ended: whoever takes its record over will."""
+    keys = [key for key in kept.partials.keys() if key in wanted]  # noqa: SIM118 - not a mapping
+    placed = [kept.blobs.promised(kept.partials.path(key)) for key in keys]
+    return {each.blob for each in placed if each is not None}
+
+
 def _live_keys(kept: Kept, references: References) -> set[str]:
     return {request_key(each.entry.request) for each in kept.entries.placed()} | references.keys()
 
 
 def _used(kept: Kept, references: References, blob: str) -> bool:
-    return blob in kept.entries.blobs() or blob in references.blobs()
+    return blob in references.blobs() or blob in kept.entries.blobs()
 
 
 def _partial_size(kept: Kept, key: str) -> int:

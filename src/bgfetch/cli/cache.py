@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from bgfetch.cache.entries import Placed
     from bgfetch.cache.maintenance import Kept, Listed
     from bgfetch.cache.repair import Report
-    from bgfetch.registrations.port import RecordRow
+    from bgfetch.core.quota import Plan
     from bgfetch.wiring import Wiring
 
 __all__ = ["cache"]
@@ -58,12 +57,24 @@ def list_entries(*, scope: str | None, as_json: bool) -> None:
                 bytes_in_words(row.placed.entry.size) if row.present else "gone",
                 row.placed.entry.verified or "-",
                 seconds_in_words(max(0.0, now - row.placed.entry.last_used)),
+                "pinned" if row.placed.entry.pinned else "-",
                 redacted(row.placed.entry.request.url),
             )
             for row in rows
         ]
+        total = _total(wiring)
     if cells:
-        click.echo(columns(["CACHE", "SIZE", "VERIFIED", "USED", "URL"], cells))
+        click.echo(columns(["CACHE", "SIZE", "VERIFIED", "USED", "PIN", "URL"], cells))
+    click.echo(total)
+
+
+def _total(wiring: Wiring) -> str:
+    """What all scopes take together, beside what they may."""
+    from bgfetch.cache.maintenance import usage
+
+    used, quota = usage(wiring.kept, wiring.registrations).total, wiring.settings.cache_quota
+    allowed = f" of a quota of {bytes_in_words(quota)}" if quota else ", no quota is set"
+    return f"{bytes_in_words(used)} stored in all{allowed}"
 
 
 def _facts(wiring: Wiring, row: Listed) -> dict[str, Any]:
@@ -110,6 +121,7 @@ def path(*, url: str, scope: str) -> None:
 def rm(*, urls: Sequence[str], scope: str, yes: bool, dry_run: bool) -> int:
     """Remove files from the caches; what something else still refers to stays."""
     from bgfetch.cache.maintenance import remove
+    from bgfetch.eviction import Needed
 
     with opened() as wiring:
         kept = _kept(wiring)
@@ -118,7 +130,7 @@ def rm(*, urls: Sequence[str], scope: str, yes: bool, dry_run: bool) -> int:
         if dry_run:
             say(f"{len(placed)} entries of {size} would be removed")
         elif ok_to(f"Remove {len(placed)} entries of {size}?", yes=yes):
-            _Needed(wiring, blobs={each.entry.blob for each in placed}).release()
+            Needed(wiring.registrations, blobs={each.entry.blob for each in placed}).release()
             say(f"{bytes_in_words(remove(kept, wiring.registrations, placed))} freed")
         else:
             return Exit.ABORTED
@@ -134,29 +146,56 @@ def rm(*, urls: Sequence[str], scope: str, yes: bool, dry_run: bool) -> int:
     callback=options.seconds,
     help="Leave alone what was touched since, at least one minute.",
 )
+@click.option(
+    "--to",
+    "most",
+    metavar="SIZE",
+    callback=options.bytes_,
+    help="Then evict the least recently used files that are not pinned until all together take no more.",
+)
 @options.yes
 @options.dry_run
 @options.as_json
-def prune(*, older_than: float, yes: bool, dry_run: bool, as_json: bool) -> int:
+def prune(*, older_than: float, most: int | None, yes: bool, dry_run: bool, as_json: bool) -> int:
     """Delete bytes that no registration and no cache refers to."""
     from bgfetch.cache.maintenance import prune as prune_kept
+    from bgfetch.eviction import Needed
 
     with opened() as wiring:
         kept, now = _kept(wiring), wiring.clock.now()
         age = max(older_than, _LEAST_AGE)
-        needed = _Needed(wiring, before=now - age)
+        needed = Needed(wiring.registrations, before=now - age)
         done = prune_kept(kept, needed, now=now, older_than=age, dry_run=True)
         words = f"{bytes_in_words(done.freed)} in {len(done.blobs)} files and {len(done.partials)} partials"
+        if most is not None:
+            words += f", and evict down to {bytes_in_words(most)}"
         if not dry_run:
             if not ok_to(f"Delete {words}?", yes=yes):
                 return Exit.ABORTED
             needed.release()
             done = prune_kept(kept, wiring.registrations, now=now, older_than=age)
+        evicted = _evicted(wiring, most, dry_run=dry_run)
+    freed = done.freed + evicted.freed
     if as_json:
-        give_json({"freed": done.freed, "blobs": done.blobs, "partials": done.partials, "dry_run": dry_run})
+        facts = {"freed": freed, "blobs": done.blobs, "partials": done.partials, "evicted": evicted.evict}
+        give_json({**facts, "dry_run": dry_run})
     else:
-        say(f"{words} would be deleted" if dry_run else f"{bytes_in_words(done.freed)} freed")
+        say(f"{bytes_in_words(freed)} would be freed" if dry_run else f"{bytes_in_words(freed)} freed")
     return Exit.DONE
+
+
+def _evicted(wiring: Wiring, most: int | None, *, dry_run: bool) -> Plan:
+    """What goes so that all takes so many bytes at the most."""
+    from bgfetch.cache.room import OverQuota
+    from bgfetch.core.quota import Plan
+    from bgfetch.errors import QuotaExceeded
+
+    if most is None:
+        return Plan()
+    try:
+        return wiring.eviction.keep_to(most, dry_run=dry_run)
+    except OverQuota as full:
+        raise QuotaExceeded(str(full)) from full
 
 
 @cache.command()
@@ -199,10 +238,11 @@ def _mended(wiring: Wiring, report: Report, scope: str, timeout: float | None, *
     from bgfetch.cli.exits import exit_of
     from bgfetch.cli.waiting import exit_of_outcome, followed
     from bgfetch.errors import BgfetchError
+    from bgfetch.eviction import Needed
     from bgfetch.getting import Getting
 
     kept = _kept(wiring)
-    _Needed(wiring, blobs={report.blob}).release()
+    Needed(wiring.registrations, blobs={report.blob}).release()
     try:
         plan = take_apart(kept, wiring.registrations, report)
     except BgfetchError as error:
@@ -244,48 +284,31 @@ def export(*, url: str, target: str, scope: str) -> None:
     give_path(Path(target))
 
 
+@cache.command()
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@options.scope
+def pin(*, urls: Sequence[str], scope: str) -> None:
+    """Keep files from eviction, whatever the quota; what replaces them is kept too."""
+    _pin(urls, scope, pinned=True)
+
+
+@cache.command()
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@options.scope
+def unpin(*, urls: Sequence[str], scope: str) -> None:
+    """Let files be evicted again."""
+    _pin(urls, scope, pinned=False)
+
+
+def _pin(urls: Sequence[str], scope: str, *, pinned: bool) -> None:
+    with opened() as wiring:
+        placed = [each for url in urls for each in _placed(_kept(wiring), scope, url)]
+        for each in placed:
+            wiring.entries.pin(each.entry.entry_id, pinned=pinned)
+
+
 def _kept(wiring: Wiring) -> Kept:
-    from bgfetch.cache.maintenance import Kept
-
-    return Kept(wiring.entries, wiring.blobs, wiring.partials, wiring.links, wiring.vfs)
-
-
-class _Needed:
-    """What registrations need once those that are over have let go of their records.
-
-    Only those whose settle event has been handled let go: until then a handler may read them.
-
-    Args:
-        wiring: The home.
-        blobs: Only registrations that hold one of these let go; None for all.
-        before: And that settled before this instant.
-    """
-
-    def __init__(self, wiring: Wiring, *, blobs: set[str] | None = None, before: float = math.inf) -> None:
-        self._store = wiring.registrations
-        owed = {event.uid for event in self._store.pending(now=math.inf)}
-        self._over: list[int] = []
-        self._records: list[RecordRow] = []
-        for row in self._store.listing():
-            records = self._store.records(row.uid) if row.records_available else []
-            held = blobs is None or any(record.blob in blobs for record in records)
-            if held and row.settled_at is not None and row.settled_at < before and row.uid not in owed:
-                self._over.append(row.uid)
-            else:
-                self._records += records
-
-    def keys(self) -> set[str]:
-        """Keys of partials never to be deleted."""
-        return {record.key for record in self._records}
-
-    def blobs(self) -> set[str]:
-        """Blobs never to be deleted."""
-        return {record.blob for record in self._records if record.blob}
-
-    def release(self) -> None:
-        """Let those that are over let go."""
-        for uid in self._over:
-            self._store.release_records(uid)
+    return wiring.kept
 
 
 def _placed(kept: Kept, scope: str, url: str) -> list[Placed]:

@@ -12,6 +12,7 @@ __all__ = [
     "active_ids",
     "any_scope",
     "as_json",
+    "bytes_",
     "dry_run",
     "ids",
     "quiet",
@@ -27,6 +28,13 @@ def seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) ->
     from bgfetch.config import duration
 
     return None if value is None else duration(value)
+
+
+def bytes_(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    """A size as bytes; None where none was given."""
+    from bgfetch.config import size
+
+    return None if value is None else size(value)
 
 
 def active_ids(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
