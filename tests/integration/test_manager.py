@@ -1,4 +1,4 @@
-"""The standard's objects, in one process, against a real server."""
+"""The standard's objects against a real server: what they ask for is run in this process, and by a daemon."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.daemons import stop
 
 from bgfetch.config import load
 from bgfetch.core.matching import QueryOptions
@@ -22,23 +23,20 @@ from bgfetch.wiring import Wiring
 BODY = os.urandom(3 << 20)
 
 
-@pytest.fixture
-def wiring(tmp_path: Path) -> Iterator[Wiring]:
-    """A home with short deadlines."""
-    made = Wiring(
-        load(
-            {
-                "home": str(tmp_path),
-                "in_process": True,
-                "retry_scale": 0.05,
-                "head_timeout": 5.0,
-                "silence_timeout": 5.0,
-            },
-            {},
-        )
-    )
+@pytest.fixture(params=["in this process", "in the daemon"])
+def wiring(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Wiring]:
+    """A home with short deadlines; a daemon is started by whoever needs it first."""
+    told = {"BGFETCH_RETRY_SCALE": "0.05", "BGFETCH_HEAD_TIMEOUT": "5", "BGFETCH_SILENCE_TIMEOUT": "5"}
+    here = request.param == "in this process"
+    for name, value in {**told, "BGFETCH_HOME": str(tmp_path), "BGFETCH_IN_PROCESS": str(int(here))}.items():
+        monkeypatch.setenv(name, value)
+    made = Wiring(load())
     yield made
     made.close()
+    if not here:
+        stop(made)
 
 
 @pytest.fixture
@@ -361,8 +359,9 @@ def test_a_lost_database_is_filled_again_from_the_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("wiring", ["in this process"], indirect=True)
 def test_a_bug_in_the_driver_is_told_and_hangs_nobody(
-    manager: BackgroundFetchManager, wiring: Wiring, monkeypatch: pytest.MonkeyPatch
+    wiring: Wiring, manager: BackgroundFetchManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever waits gets an error that says what is kept; closing still ends."""
     from bgfetch.engine.driver import Driver
