@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 
+from bgfetch.core.timetable import Timetable
 from bgfetch.errors import InvalidRequest
 
 __all__ = ["Settings", "duration", "load", "size"]
@@ -64,6 +65,11 @@ def _reserve(text: str) -> int | None:
     return None if text.strip().lower() == "auto" else size(text)
 
 
+def _timetable(text: str) -> str:
+    Timetable.parse(text)
+    return text
+
+
 def _truth(text: str) -> bool:
     word = text.strip().lower()
     if word not in (*_TRUE, *_FALSE):
@@ -84,6 +90,9 @@ class Settings:
     connections_per_host: int = _setting(32, _count, "connections", "most to one host")
     connections_total: int = _setting(64, _count, "connections", "most in all")
     limit_rate: int = _setting(0, size, "bytes a second", "most to receive in all; 0 = no limit")
+    schedule: str = _setting(
+        "", _timetable, "timetable", "when how fast, such as 08:00,512k 18:00,off; pause fetches nothing"
+    )
     connect_timeout: float = _setting(
         15.0, duration, "seconds", "for name look-up, connection and TLS together"
     )

@@ -20,18 +20,18 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
     from bgfetch.cache.entries import SqliteEntries
     from bgfetch.cache.links import Links
     from bgfetch.cache.maintenance import Kept
-    from bgfetch.cache.maintenance import Kept
     from bgfetch.cache.partials import Partials
     from bgfetch.cache.room import Room
     from bgfetch.caches import CacheStorage
     from bgfetch.client.remote import Audience, RemoteRunner
     from bgfetch.client.starting import Daemon
     from bgfetch.database import Database
-    from bgfetch.eviction import Eviction
     from bgfetch.engine.driver import Driver
     from bgfetch.engine.runner import Runner
     from bgfetch.engine.tasks import Job
+    from bgfetch.eviction import Eviction
     from bgfetch.manager import BackgroundFetchManager
+    from bgfetch.network.watch import NetworkWatch
     from bgfetch.registration import Home
     from bgfetch.registrations.sqlite import SqliteRegistrations
     from bgfetch.running import Runs
@@ -66,6 +66,7 @@ class Wiring:
     def __init__(self, settings: Settings, *, audience: Audience | None = None) -> None:
         self.settings = settings
         self._audience = audience
+        self._watch: NetworkWatch | None = None
         self.clock = SystemClock()
         self.vfs = Vfs()
 
@@ -239,6 +240,7 @@ class Wiring:
             self.places,
             self.clock,
             handles=self.settings.in_process,
+            sweep=lambda now: self.retention.sweep(now=now),
         )
 
     @cached_property
@@ -334,6 +336,8 @@ class Wiring:
 
     def close(self) -> None:
         """Stop what runs, keeping every byte."""
+        if self._watch is not None:
+            self._watch.close()
         for name in ("remote", "runner"):
             if name in self.__dict__:
                 runs: Runs = self.__dict__[name]
@@ -345,8 +349,12 @@ class Wiring:
 
     def _driver(self, settled: Callable[[Job, int], None], lost: Callable[[int], None]) -> Driver:
         from bgfetch.core.machine import Policy
+        from bgfetch.core.timetable import Timetable
         from bgfetch.engine.driver import Driver, Stores
         from bgfetch.engine.scheduler import Caps
+        from bgfetch.network.links import links
+        from bgfetch.network.metered import NetworkManager
+        from bgfetch.network.watch import NetworkWatch
         from bgfetch.transports.base import Deadlines
         from bgfetch.transports.curl import CurlTransport
         from bgfetch.transports.limited import LimitedTransport
@@ -368,13 +376,13 @@ class Wiring:
             for _ in range(min(_LOOPS, os.cpu_count() or 1))
         ]
         limited = LimitedTransport(Loops(loops), self.clock)
-        limited.set_limit(settings.limit_rate or None)
-        return Driver(
+        driver = Driver(
             Stores(self.registrations, self.partials, self.blobs, self.room),
             limited,
             clock=self.clock,
             policy=Policy(
                 attempts=settings.attempts,
+                patient=not settings.in_process,
                 retry_scale=settings.retry_scale,
                 most_bytes=settings.most_bytes,
             ),
@@ -387,6 +395,16 @@ class Wiring:
             limits=limited,
             lost=lost,
         )
+        driver.set_limit(settings.limit_rate)
+        driver.set_schedule(Timetable.parse(settings.schedule))
+        self._watch = NetworkWatch(
+            links(),
+            NetworkManager().look,
+            wanted=lambda: driver.chooses_networks,
+            changed=driver.network_returned,
+            found=driver.network_is,
+        )
+        return driver
 
     def _tag(self) -> None:
         tag = self.root / "CACHEDIR.TAG"

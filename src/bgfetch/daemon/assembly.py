@@ -10,7 +10,6 @@ from bgfetch.daemon.state import State
 from bgfetch.daemon.steering import Steering
 from bgfetch.daemon.stream import Hub
 from bgfetch.engine.admission import Admission
-from bgfetch.errors import InvalidRequest
 from bgfetch.running import Runs
 from bgfetch.wiring import Wiring
 
@@ -43,14 +42,9 @@ def assembled(settings: Settings, *, stop: Callable[[], None]) -> State:
     admission.watch(hub.changed)
     steering = Steering(
         limit_rate=settings.limit_rate,
-        schedule=getattr(settings, "schedule", ""),
+        schedule=settings.schedule,
         apply_limit=admission.set_limit,
-        apply_schedule=_no_schedule,
+        apply_schedule=admission.set_schedule,
         apply_paused=admission.set_paused,
     )
     return State(wiring, admission, hub, clients, steering, wiring.clock.now(), stop)
-
-
-def _no_schedule(text: str) -> None:
-    if text:
-        raise InvalidRequest("there are no timetables yet")

@@ -179,9 +179,14 @@ class Admission:
         """Let all together have so many bytes a second; 0 for no limit."""
         self._runner.set_limit(rate)
 
+    def set_schedule(self, text: str) -> None:
+        """When how fast for all together, in rclone's words; InvalidRequest where that cannot be read."""
+        self._runner.set_schedule(text)
+
     def set_paused(self, paused: bool) -> None:  # noqa: FBT001 - the one thing it says
-        """Admit nothing, or go on."""
+        """Admit nothing and let what runs rest, or go on."""
         self._paused = paused
+        self._runner.set_paused(paused)
         self.poke()
 
     @property
@@ -264,7 +269,7 @@ class Admission:
         row = self._registrations.get(uid) if missing else None
         if row is not None and row.wish is not Wish.ABORT:
             return self._rest(uid, missing)
-        if not self._runner.run(uid, requests):
+        if not self._runner.run(uid, requests, self._environments.get(uid)):
             return False
         del self._not_before[uid]
         self._waiting.discard(uid)

@@ -128,6 +128,7 @@ class Driver:
         self._next_tick = self._next_journal = self._next_wishes = self._next_steer = 0.0
         self._store_version = 0
         self._closing = False
+        self.chooses_networks = False  # whether it matters which network is in use; read by any thread
         self.bulletin = Bulletin()
         self._journal = Journal(stores.registrations, self._lost)
         self._keeper = Keeper(stores.blobs, self._post)
@@ -169,6 +170,10 @@ class Driver:
         """Run it with these options from now on; nothing where it does not run here."""
         self._inbox.put(lambda: self._amend(uid, options))
 
+    def set_paused(self, paused: bool) -> None:  # noqa: FBT001 - the one thing it says
+        """Let everything rest, or go on."""
+        self._inbox.put(lambda: self._set(paused=paused))
+
     def network_is(self, network: Network) -> None:
         """What is known of the network in use now."""
         self._inbox.put(lambda: self._set(network=network))
@@ -178,11 +183,17 @@ class Driver:
         self._inbox.put(self._wake_waiting)
 
     def _set(
-        self, *, rate: int | None = None, table: Timetable | None = None, network: Network | None = None
+        self,
+        *,
+        rate: int | None = None,
+        table: Timetable | None = None,
+        paused: bool | None = None,
+        network: Network | None = None,
     ) -> None:
         steering = self._steering
         steering.rate = steering.rate if rate is None else rate
         steering.table = steering.table if table is None else table
+        steering.paused = steering.paused if paused is None else paused
         steering.network = network or steering.network
         self._steer()
 
@@ -555,7 +566,9 @@ class Driver:
         now = self._clock.now()
         self._next_steer = self._clock.monotonic() + _STEER_EVERY
         ahead = self._now() - now
-        self._steering.govern({uid: job.row.options for uid, job in self._jobs.items()}, now)
+        options = {uid: job.row.options for uid, job in self._jobs.items()}
+        self.chooses_networks = self._steering.chooses_networks(options)
+        self._steering.govern(options, now)
         for job in self._jobs.values():
             job.clock_ahead = ahead if ahead > 1 else 0.0
             job.gate = self._steering.gate(job.row.options, now)

@@ -9,18 +9,28 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from bgfetch.clock import Clock
 from bgfetch.core.model import Headers, Progress, Request, State
+from bgfetch.core.timetable import Timetable
 from bgfetch.core.urls import is_secret_header
 from bgfetch.database import Damaged
 from bgfetch.engine.bulletin import Bulletin
 from bgfetch.engine.claims import Claims
 from bgfetch.engine.driver import Driver
 from bgfetch.engine.tasks import Job
+from bgfetch.environment import without_secrets
 from bgfetch.errors import CacheError, InvalidState
-from bgfetch.registrations.port import OutboxEvent, RegistrationOptions, Registrations, StateChanged, Wish
+from bgfetch.registrations.port import (
+    OutboxEvent,
+    RegistrationOptions,
+    RegistrationRow,
+    Registrations,
+    StateChanged,
+    Wish,
+)
 from bgfetch.running import Listener, Look
 
 __all__ = ["Runner"]
@@ -57,12 +67,19 @@ class Runner:
         self._lock = threading.Lock()
         self._running: set[int] = set()
 
-    def run(self, uid: int, requests: Sequence[Request] | None = None) -> bool:
+    def run(
+        self,
+        uid: int,
+        requests: Sequence[Request] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> bool:
         """Work on a registration here; False when another process does, or when it has settled.
 
         Args:
             uid: The registration.
             requests: With the secrets that the store does not keep; None where there are none to add.
+            environment: The variables of whoever asks that decide about proxies, certificates and sources; those that
+                are no secrets are stored. None where nothing is to be added to what is stored.
         """
         with self._lock:
             if uid in self._running:
@@ -71,7 +88,7 @@ class Runner:
                 return False
             try:
                 epoch = self._registrations.claim(uid, f"pid {os.getpid()}")
-                row = self._registrations.get(uid)
+                row = self._with_environment(uid, environment)
                 asked = requests if requests is not None else self._stored(uid)
             except InvalidState:
                 self._claims.release(uid)
@@ -81,8 +98,17 @@ class Runner:
                 raise
             assert row is not None  # noqa: S101 - just claimed
             self._running.add(uid)
-            self.driver.start(row, epoch, asked)
+            self.driver.start(row, epoch, asked, environment)
             return True
+
+    def _with_environment(self, uid: int, environment: Mapping[str, str] | None) -> RegistrationRow | None:
+        row = self._registrations.get(uid)
+        if row is None or environment is None:
+            return row
+        options = replace(row.options, environment=without_secrets(environment))
+        if options.environment != row.options.environment:
+            self._registrations.amend(uid, options=options)
+        return replace(row, options=options)
 
     def _stored(self, uid: int) -> list[Request]:
         try:
@@ -154,10 +180,20 @@ class Runner:
     def amend(self, uid: int, options: RegistrationOptions) -> None:
         """Run it with these options from now on."""
         self._registrations.amend(uid, options=options)
+        if self._driver is not None:
+            self._driver.amend(uid, options)
 
     def set_limit(self, rate: int) -> None:
         """Let all that runs here together have so many bytes a second; 0 for no limit."""
         self.driver.set_limit(rate)
+
+    def set_schedule(self, text: str) -> None:
+        """When how fast for all that runs here, in rclone's words; "" for always. InvalidRequest: it is no timetable."""
+        self.driver.set_schedule(Timetable.parse(text))
+
+    def set_paused(self, paused: bool) -> None:  # noqa: FBT001 - the one thing it says
+        """Let everything that runs here rest, or go on."""
+        self.driver.set_paused(paused)
 
     def close(self) -> None:
         """Stop, keeping every byte; what is unfinished may be claimed by another process."""

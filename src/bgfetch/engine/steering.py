@@ -21,12 +21,15 @@ from bgfetch.transports.base import Limits
 __all__ = ["Gate", "Steering"]
 
 
+_ANY = ("any", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Gate:
     """Why a registration may not use the network now.
 
     Args:
-        state: `PAUSED_SCHEDULE` or `PAUSED_METERED`.
+        state: `PAUSED_SCHEDULE`, `PAUSED_METERED`, or `PAUSED` where a person has paused everything.
         until: Instant it ends by itself, seconds since the epoch, or None when that cannot be said.
         why: In words.
     """
@@ -49,7 +52,8 @@ class Steering:
         self._all: float | None = None
         self.rate = 0
         self.table = Timetable()
-        self.network = Network()
+        self.paused = False
+        self.network: Network | None = None  # nobody has looked yet
 
     def gate(self, options: RegistrationOptions, now: float) -> Gate | None:
         """What holds a registration with these options, or None.
@@ -61,8 +65,19 @@ class Steering:
         for allowed in (_at(self.table, now), _at(_table(options.schedule), now)):
             if allowed.paused:
                 return Gate(State.PAUSED_SCHEDULE, _until(allowed, now), "the timetable says pause")
-        words = objection(options.networks, self.network)
+        if self.paused:
+            return Gate(State.PAUSED, None, "everything is paused")
+        if options.networks in _ANY:
+            return None
+        unknown = "nobody knows yet which network this is"
+        words = unknown if self.network is None else objection(options.networks, self.network)
         return Gate(State.PAUSED_METERED, None, words) if words else None
+
+    def chooses_networks(self, registrations: Mapping[int, RegistrationOptions]) -> bool:
+        """Whether it matters to any of these which network is in use; where it does not, nobody looks."""
+        chooses = any(options.networks not in _ANY for options in registrations.values())
+        self.network = self.network if chooses else None
+        return chooses
 
     def govern(self, registrations: Mapping[int, RegistrationOptions], now: float) -> None:
         """Set the rates that hold now, for all together and for each of these."""

@@ -1,0 +1,1 @@
+"""What this machine's network is and when it changes."""
