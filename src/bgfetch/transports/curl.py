@@ -1,29 +1,24 @@
 """HTTP by libcurl: one multi handle on a thread of its own.
 
 libcurl does names, connections, TLS, HTTP/1.1 and 2, proxies, netrc. It follows no redirect and sends no credential
-of ours that core.urls did not grant for that hop. What can be is read in bulk (transports.bulk) from a connection
-that libcurl made; what turns out not to be plain enough for that is asked for again in the general way.
+of ours that core.urls did not grant for that hop. Deadlines and head limits are our own (transports.transfer).
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple, assert_never
 
 import pycurl
 
 from bgfetch.core.model import Fault
-from bgfetch.core.urls import origin, redacted
+from bgfetch.core.urls import redacted
 from bgfetch.transports.base import Deadlines, Exchange, Receiver
-from bgfetch.transports.bulk import CHUNK, Bulk, Step, request_for
 from bgfetch.transports.faults import tunnel_fault
 from bgfetch.transports.proxies import Proxies
 from bgfetch.transports.surroundings import Surroundings, Trust
@@ -33,22 +28,8 @@ __all__ = ["CurlTransport", "Trust"]
 
 _TICK = 1.0
 _SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name
-_IDLE = 60.0  # s that a connection waits for its next use
-_NETRC = "~/_netrc" if os.name == "nt" else "~/.netrc"
 _SILENT = 2.0  # s without a byte after which a transfer is not believed to survive a change of networks
 _STOPPED = Fault("stopped", "stopped on request", transient=True)
-
-
-_Origin = tuple[str, str, int, Trust]  # whom a connection leads to, and who was believed when it was made
-
-
-class _Idle(NamedTuple):
-    """A connection that waits for its next bulk exchange."""
-
-    origin: _Origin
-    handle: pycurl.Curl
-    fd: int
-    since: float
 
 
 class CurlTransport:
@@ -79,11 +60,6 @@ class CurlTransport:
         self._user_agent = user_agent
         self._transfers: dict[int, tuple[Transfer, pycurl.Curl]] = {}
         self._by_handle: dict[int, int] = {}
-        self._bulk: dict[int, Bulk] = {}
-        self._again: dict[int, Bulk] = {}  # by flight: to be read at once
-        self._odd: set[_Origin] = set()  # whose replies are not plain
-        self._idle: list[_Idle] = []
-        self._buffer = memoryview(bytearray(CHUNK))
         self._spare: list[pycurl.Curl] = []
         self._errands: collections.deque[Callable[[], None]] = collections.deque()
         self._selector = selectors.DefaultSelector()
@@ -151,15 +127,8 @@ class CurlTransport:
             while not self._closing:
                 now = time.monotonic()
                 until = next_tick if self._timer_at is None else min(next_tick, self._timer_at)
-                ready, self._again = self._again, {}
-                for key, events in self._selector.select(0.0 if ready else max(0.0, until - now)):
-                    if key.data is None:
-                        self._on_ready(key.fileobj, events)
-                    else:
-                        ready[key.data] = self._bulk[key.data]
-                for flight, bulk in ready.items():
-                    if self._bulk.get(flight) is bulk and not bulk.transfer.paused:
-                        self._step(flight, bulk, bulk.read())
+                for key, events in self._selector.select(max(0.0, until - now)):
+                    self._on_ready(key.fileobj, events)
                 if self._timer_at is not None and time.monotonic() >= self._timer_at:
                     self._timer_at = None
                     self._act(pycurl.SOCKET_TIMEOUT, 0)
@@ -200,113 +169,30 @@ class CurlTransport:
     def _on_timer(self, milliseconds: int) -> None:
         self._timer_at = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
-    def _begin(self, exchange: Exchange, receiver: Receiver) -> None:
-        request = request_for(exchange, self._user_agent)
-        if request is None or not self._is_direct(exchange) or self._where(exchange) in self._odd:
-            self._begin_plainly(exchange, receiver)
-            return
-        transfer = Transfer(exchange, receiver, self._deadlines)
-        idle = self._take_idle(self._where(exchange))
-        if idle is None:
-            handle = self._connect(transfer, connect_only=True)
-            if handle is not None:
-                self._bulk[exchange.flight] = Bulk(transfer, handle, request, used=False, buffer=self._buffer)
-            return
-        self._keep_track(transfer, idle.handle)
-        bulk = self._bulk[exchange.flight] = Bulk(
-            transfer, idle.handle, request, used=True, buffer=self._buffer
-        )
-        address = idle.handle.getinfo(pycurl.PRIMARY_IP)
-        if transfer.on_connected(address, "", 0, 0) == pycurl.PREREQFUNC_OK:
-            self._ask(exchange.flight, bulk, idle.fd)
-        else:
-            self._finish(exchange.flight, 0)
-
-    def _is_direct(self, exchange: Exchange) -> bool:
-        """Whether neither a proxy stands between nor libcurl is to look for a password."""
-        around = exchange.surroundings or self._around
-        if around.proxies.choose(exchange.url):
-            return False
-        return not exchange.named_by_person or not Path(around.netrc or _NETRC).expanduser().exists()
-
-    def _where(self, exchange: Exchange) -> _Origin:
-        return (*origin(exchange.url), self._trusted(exchange))
-
     def _trusted(self, exchange: Exchange) -> Trust:
         around = exchange.surroundings
         return self._trust if around is None or around.trust is None else around.trust
 
     def _begin_anew(self) -> None:
         self._changed_at = now = time.monotonic()
-        while self._idle:
-            self._dispose(self._idle.pop().handle)
         for flight, (transfer, _handle) in list(self._transfers.items()):
             if transfer.silent(now) > _SILENT:
                 where = redacted(transfer.exchange.url)
                 fault = Fault("stall", f"{where}: silent, and the network is another one", transient=True)
                 self._finish(flight, 0, fault)
 
-    def _ask(self, flight: int, bulk: Bulk, fd: int) -> None:
-        bulk.fd = fd
-        if not bulk.transfer.paused:
-            self._selector.register(fd, selectors.EVENT_READ, flight)
-        self._step(flight, bulk, bulk.send())
-
-    def _step(self, flight: int, bulk: Bulk, step: Step) -> None:
-        match step:
-            case Step.WAIT:
-                pass
-            case Step.AGAIN:
-                if not bulk.transfer.paused:
-                    self._again[flight] = bulk
-            case Step.END:
-                self._finish(flight, bulk.code)
-            case Step.ODD:
-                self._ask_again(flight, bulk)
-            case _:
-                assert_never(step)
-
-    def _ask_again(self, flight: int, bulk: Bulk) -> None:
-        """Nothing was told of the reply yet: let libcurl ask; a connection that had served before says nothing."""
-        exchange = bulk.transfer.exchange
-        if not bulk.silent:
-            self._odd.add(self._where(exchange))
-        self._let_go(flight)
-        self._begin_plainly(exchange, bulk.transfer.receiver)
-
-    def _take_idle(self, where: _Origin) -> _Idle | None:
-        """A connection there that is still open, if one waits."""
-        for idle in [each for each in self._idle if each.origin == where]:
-            self._idle.remove(idle)
-            try:
-                idle.handle.recv_into(self._buffer[:1])
-            except BlockingIOError:
-                return idle
-            except pycurl.error:
-                pass
-            self._dispose(idle.handle)  # closed, or somebody speaks out of turn
-        return None
-
-    def _begin_plainly(self, exchange: Exchange, receiver: Receiver) -> None:
-        self._connect(Transfer(exchange, receiver, self._deadlines), connect_only=False)
-
-    def _connect(self, transfer: Transfer, *, connect_only: bool) -> pycurl.Curl | None:
-        exchange, receiver = transfer.exchange, transfer.receiver
+    def _begin(self, exchange: Exchange, receiver: Receiver) -> None:
+        transfer = Transfer(exchange, receiver, self._deadlines)
         handle = self._spare.pop() if self._spare else pycurl.Curl()
         try:
             self._configure(handle, transfer)
-            handle.setopt(pycurl.CONNECT_ONLY, int(connect_only))
             self._multi.add_handle(handle)
         except (pycurl.error, ValueError, UnicodeError) as error:
             handle.close()
             receiver.failed(Fault("url", f"{redacted(exchange.url)}: the request cannot be sent ({error})"))
-            return None
-        self._keep_track(transfer, handle)
-        return handle
-
-    def _keep_track(self, transfer: Transfer, handle: pycurl.Curl) -> None:
-        self._transfers[transfer.exchange.flight] = (transfer, handle)
-        self._by_handle[id(handle)] = transfer.exchange.flight
+            return
+        self._transfers[exchange.flight] = (transfer, handle)
+        self._by_handle[id(handle)] = exchange.flight
 
     def _configure(self, handle: pycurl.Curl, transfer: Transfer) -> None:
         exchange = transfer.exchange
@@ -366,18 +252,11 @@ class CurlTransport:
         while True:
             waiting, done, failed = self._multi.info_read()
             for handle in done:
-                self._done(self._by_handle[id(handle)], handle)
+                self._finish(self._by_handle[id(handle)], 0)
             for handle, code, _message in failed:
                 self._finish(self._by_handle[id(handle)], code)
             if not waiting:
                 return
-
-    def _done(self, flight: int, handle: pycurl.Curl) -> None:
-        bulk = self._bulk.get(flight)
-        if bulk is None:
-            self._finish(flight, 0)
-        else:  # connected
-            self._ask(flight, bulk, handle.getinfo(pycurl.ACTIVESOCKET))
 
     def _finish(self, flight: int, code: int, fault: Fault | None = None) -> None:
         if flight not in self._transfers:
@@ -386,28 +265,13 @@ class CurlTransport:
         refused = handle.getinfo(pycurl.HTTP_CONNECTCODE) if code else 0
         if refused >= 300:
             fault = tunnel_fault(refused, redacted(transfer.exchange.url))
-        self._let_go(flight)
-        if not transfer.finished:  # of a rest that nobody wants it does not matter how it ends
-            transfer.fault = transfer.fault or fault
-        transfer.over(code)
-
-    def _let_go(self, flight: int) -> None:
-        """Take no more of an exchange; its connection may serve again."""
-        transfer, handle = self._transfers.pop(flight)
-        del self._by_handle[id(handle)]
-        bulk = self._bulk.pop(flight, None)
-        if bulk is not None and bulk.fd >= 0:
-            with contextlib.suppress(KeyError):  # it is paused
-                self._selector.unregister(bulk.fd)
-        if bulk is not None and bulk.whole:
-            self._idle.append(_Idle(self._where(transfer.exchange), handle, bulk.fd, time.monotonic()))
-        else:
-            self._dispose(handle)
-
-    def _dispose(self, handle: pycurl.Curl) -> None:
+        del self._transfers[flight], self._by_handle[id(handle)]
         self._multi.remove_handle(handle)
         handle.reset()
         self._spare.append(handle)
+        if not transfer.finished:  # of a rest that nobody wants it does not matter how it ends
+            transfer.fault = transfer.fault or fault
+        transfer.over(code)
 
     def _set_paused(self, flight: int, *, paused: bool) -> None:
         found = self._transfers.get(flight)
@@ -415,28 +279,12 @@ class CurlTransport:
             return
         transfer, handle = found
         transfer.pause() if paused else transfer.resume()
-        bulk = self._bulk.get(flight)
-        if bulk is not None:
-            self._set_bulk_paused(flight, bulk, paused=paused)
-            return
         try:
             handle.pause(pycurl.PAUSE_RECV if paused else pycurl.PAUSE_CONT)
         except pycurl.error as error:  # bytes that libcurl had kept were not wanted, or could not be written
             self._finish(flight, error.args[0])
 
-    def _set_bulk_paused(self, flight: int, bulk: Bulk, *, paused: bool) -> None:
-        if bulk.fd < 0:  # it connects; whether it is paused is asked when there is something to read
-            return
-        if paused:
-            self._selector.unregister(bulk.fd)
-        else:
-            self._selector.register(bulk.fd, selectors.EVENT_READ, flight)
-            self._again[flight] = bulk
-
     def _tick(self, now: float) -> None:
-        for idle in [each for each in self._idle if now - each.since > _IDLE]:
-            self._idle.remove(idle)
-            self._dispose(idle.handle)
         for flight, (transfer, handle) in list(self._transfers.items()):
             fault = transfer.tick(now)
             if fault is None and transfer.dials and not handle.getinfo(pycurl.CONNECT_TIME):
@@ -451,8 +299,6 @@ class CurlTransport:
             self._errands.popleft()()
         for flight in list(self._transfers):
             self._finish(flight, 0, _STOPPED)
-        for idle in self._idle:
-            self._dispose(idle.handle)
         for handle in self._spare:
             handle.close()
         self._multi.close()

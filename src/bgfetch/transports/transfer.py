@@ -15,11 +15,9 @@ from bgfetch.core.urls import allowed_address, redacted
 from bgfetch.transports.base import Deadlines, Exchange, Receiver
 from bgfetch.transports.faults import disk_fault, fault_of
 
-__all__ = ["HEAD_BYTES", "Transfer"]
+__all__ = ["Transfer"]
 
-HEAD_BYTES = 64 << 10
-"""Longest reply head that is read."""
-
+_HEAD_BYTES = 64 << 10
 _HEAD_LINES = 100
 _DRAIN = 64 << 10  # a short unwanted body is read to its end, so that its connection can be used again
 
@@ -55,7 +53,7 @@ class Transfer:
             return None
         self._line_count += 1
         self._byte_count += len(line)
-        if self._line_count > _HEAD_LINES or self._byte_count > HEAD_BYTES:
+        if self._line_count > _HEAD_LINES or self._byte_count > _HEAD_BYTES:
             where = redacted(self.exchange.url)
             self.fault = Fault("header-bomb", f"{where}: the reply's head is larger than any honest one")
             return -1
