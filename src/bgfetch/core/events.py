@@ -140,9 +140,13 @@ class DigestMismatched:
 
 @dataclass(frozen=True, slots=True)
 class PiecesChecked:
-    """Every piece was read back; those are no longer what was written."""
+    """Every piece was read back; those are no longer what was written.
+
+    `witnessed`: none, and the whole is what the server itself says it is (`Transfer.witness`).
+    """
 
     damaged: Spans
+    witnessed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

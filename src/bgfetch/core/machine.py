@@ -349,7 +349,9 @@ class RecordMachine(RecordView):
                     do.Note("digest-mismatch", f"found {found}, expected {self.digest}"),
                     do.CheckPieces(),
                 ]
-            case on.PiecesChecked(damaged):
+            case on.PiecesChecked(damaged, witnessed):
+                if witnessed:
+                    return self._refuse(_witnessed(self.digest, self.witness))
                 return self._pieces_checked(damaged, now)
             case on.BlobCommitted():
                 self._enter(State.SETTLED)
@@ -362,10 +364,13 @@ class RecordMachine(RecordView):
     def _pieces_checked(self, damaged: Spans, now: float) -> list[do.Command]:
         """A wrong digest: the disk's fault if pieces read back differently, otherwise the line's or the server's."""
         transfer = self._transfer
-        repair = transfer.repair.next_round(damaged, transfer.total or 0)
+        sample = transfer.sample_will_do
+        repair = transfer.repair.next_round(damaged, transfer.total or 0, sample=sample)
         if repair is None or repair.rounds > self._policy.repairs or not self.request.resumable:
             tried = transfer.repair.rounds
-            detail = f"the server's bytes do not have the digest {self.digest}, also after {tried} repairs"
+            how = "a sample of them was fetched again and is the same" if transfer.repair.sampled else ""
+            how = how or f"also after {tried} repairs"
+            detail = f"the server's bytes do not have the digest {self.digest}, {how}"
             return self._refuse(Fault("integrity", detail))
         transfer.repair = repair
         transfer.forget(damaged)
@@ -396,3 +401,8 @@ class RecordMachine(RecordView):
         closing = self._transfer.close_all()
         self._enter(State.SETTLED)
         return [*closing, do.Finish(Result.FAILURE, reason, detail, kind)]
+
+
+def _witnessed(digest: Digest | None, witness: Digest | None) -> Fault:
+    detail = f"the file is what the server says it is ({witness}), but it does not have the digest {digest}"
+    return Fault("integrity", detail)

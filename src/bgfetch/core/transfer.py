@@ -6,11 +6,12 @@ on; this decides with what.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bgfetch.core import commands as do
-from bgfetch.core.digests import Digest
+from bgfetch.core.digests import Digest, strongest
 from bgfetch.core.flights import Address, Leg
 from bgfetch.core.model import Fault, Request
 from bgfetch.core.ranges import is_strong
@@ -21,6 +22,10 @@ from bgfetch.core.urls import Hop, redacted
 from bgfetch.core.verdicts import Accept, Ask, Known, Refuse, Restart
 
 __all__ = ["Recovered", "Transfer"]
+
+_TAG_DIGEST = re.compile('"([0-9a-fA-F]{32}|[0-9a-fA-F]{64})"')
+_BY_LENGTH = {32: "md5", 64: "sha256"}
+_PROOF = 16  # bytes of a digest that no accident hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,9 @@ class Transfer:
         self.connections = 1
         self.repair = Repair()
         self._digest_by_person = digest is not None
+        self._witnesses: dict[str, Digest] = {}  # what else the server says the body hashes to
+        self._vouched = False  # the server says the same digest as the person
+        self._plain = False  # some byte came where anybody on the way could have changed it
         self._next_flight = 1
         self._source = self._address = Address(request.url, request.headers)
         # How the server lets itself be asked, as far as its replies have shown.
@@ -68,6 +76,7 @@ class Transfer:
         self.held, self.total = left.held, left.total
         self.etag, self.last_modified, self.content_type = left.etag, left.last_modified, left.content_type
         self._ranged = True if left.held else None
+        self._plain = bool(left.held)  # nobody knows how those came
 
     # What is known.
 
@@ -91,6 +100,25 @@ class Transfer:
         end = self.held.items[-1].stop if self.held else 0
         fits = self.total is None or (end <= self.total and self.request.expected_size in (None, self.total))
         return fits and (is_strong(self.etag) or self._digest_by_person)
+
+    @property
+    def witness(self) -> Digest | None:
+        """What the server itself says the body hashes to, beside the digest that a person gave, or None.
+
+        An entity tag in the shape of a digest often is one (S3, Hugging Face); one that is not proves nothing.
+        """
+        tag = _TAG_DIGEST.fullmatch(self.etag)
+        if not self._digest_by_person or self._vouched:
+            return None
+        said = strongest(self._witnesses.values())
+        if said is not None and len(said.value) >= _PROOF:
+            return said
+        return None if tag is None else Digest(_BY_LENGTH[len(tag[1])], bytes.fromhex(tag[1]))
+
+    @property
+    def sample_will_do(self) -> bool:
+        """Whether a sample tells as much of a wrong digest as a whole second download; see `core.repair`."""
+        return self._digest_by_person and not (self._vouched or self._plain)
 
     @property
     def complete(self) -> bool:
@@ -220,12 +248,14 @@ class Transfer:
 
     def promise(self, digest: Digest | None) -> Refuse | Restart | None:
         """Take the digest that a reply promises, or say what follows where it contradicts the one known."""
-        if digest is None or self.digest == digest:
+        if digest is None:
             return None
-        if self.digest is None:
+        if self.digest is None or self.digest == digest:
+            self._vouched = True
             self.digest = digest
             return None
         if self.digest.algorithm != digest.algorithm:
+            self._witnesses[digest.algorithm] = digest
             return None
         if self._digest_by_person:
             detail = f"the server says the file is {digest}, but {self.digest} was asked for"
@@ -239,6 +269,7 @@ class Transfer:
             self.content_type = accept.content_type
         if self.total is None:
             self.total = accept.total
+        self._plain = self._plain or not leg.ask.url.lower().startswith("https:")
         if leg.hops:
             self._address = leg.address
         leg.start = leg.position = accept.start
@@ -327,6 +358,7 @@ class Transfer:
         self.held, self.repair = Spans(), self.repair.given_up()
         self.total, self.etag, self.last_modified, self.content_type = None, "", "", ""
         self._ranged, self._address = None, self._source
+        self._witnesses, self._vouched, self._plain = {}, False, False
         if not self._digest_by_person:
             self.digest = None
         return [*closing, do.Reset(self.generation)]

@@ -66,6 +66,11 @@ class RecordView:
         return self._transfer.digest
 
     @property
+    def witness(self) -> Digest | None:
+        """What the server says the body hashes to, where a person said something else, or None."""
+        return self._transfer.witness
+
+    @property
     def generation(self) -> int:
         """Of the bytes held; those stored under an earlier one are worthless."""
         return self._transfer.generation

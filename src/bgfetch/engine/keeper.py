@@ -107,7 +107,8 @@ class Keeper:
     def _check_pieces(self, task: RecordTask, partial: Partial) -> None:
         event: on.Event
         try:
-            event = on.PiecesChecked(partial.damaged())
+            damaged = partial.damaged()
+            event = on.PiecesChecked(damaged, witnessed=not damaged and _witnessed(task, partial))
         except OSError as error:
             event = on.StoreFailed(disk_fault(error))
         partial.thaw()  # before anybody hears of it and sends for other bytes
@@ -154,6 +155,16 @@ class Keeper:
             return [*self._blobs.adopt([finished for _task, finished in due])]
         except OSError as error:
             return [error] if len(due) == 1 else [one for each in due for one in self._adopted([each])]
+
+
+def _witnessed(task: RecordTask, partial: Partial) -> bool:
+    """Whether the body is what the server says it is, where a person says something else."""
+    witness, total = task.machine.witness, task.machine.total
+    if witness is None or total is None:
+        return False
+    hasher = FrontHasher(partial, {witness.algorithm})
+    hasher.advance(lambda: total)
+    return hasher.values()[witness.algorithm] == witness.value
 
 
 def _not_stored(finished: Finished, error: OSError) -> on.Event:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bgfetch.core.repair import Repair
 from bgfetch.core.segments import PIECE
 from bgfetch.core.spans import Span, Spans
@@ -47,6 +49,33 @@ def test_the_same_bytes_twice_cannot_be_repaired() -> None:
     """A server that sends the same wrong bytes again has no others."""
     first = after(Repair().next_round(NONE, TOTAL))
     assert compared(first).next_round(NONE, TOTAL) is None
+
+
+@pytest.mark.parametrize(("pieces", "sampled"), [(1, 1), (64, 64), (65, 64), (100_000, 64)])
+def test_a_sample_is_spread_over_the_body(pieces: int, sampled: int) -> None:
+    """So many pieces, the first and the last among them, none far from its neighbours; all of a small body."""
+    total = pieces * PIECE - 7
+    repair = after(Repair().next_round(NONE, total, sample=True))
+    assert repair.sampled == (sampled < pieces)
+    assert repair.doubtful.covers((0, 1))
+    assert repair.doubtful.covers((total - 1, total))
+    assert -(-repair.doubtful.length // PIECE) == sampled
+    gaps = [span.length for span in repair.doubtful.gaps(total)]
+    assert not gaps or max(gaps) - min(gaps) <= PIECE
+    same = repair
+    for span in repair.doubtful:
+        same = same.stored(span, differs=False)
+    assert same.next_round(NONE, total, sample=True) is None
+
+
+def test_a_piece_of_the_sample_that_differs_leads_to_all() -> None:
+    """Then bytes did change somewhere, and nobody knows where else."""
+    total = 200 * PIECE
+    repair = after(Repair().next_round(NONE, total, sample=True))
+    for number, span in enumerate(repair.doubtful):
+        repair = repair.stored(span, differs=number == 5)
+    again = after(repair.next_round(NONE, total, sample=True))
+    assert (again.doubtful, again.sampled) == (Spans.of([(0, total)]), False)
 
 
 def test_damage_between_comparisons_does_not_end_the_search() -> None:
