@@ -31,7 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"registration"}),
     frozenset({"manager", "event"}),  # the standard's own objects end here
     frozenset({"wiring"}),  # the one place that picks implementations
-    frozenset({"shelf", "handling"}),  # files that are here; one event in a process of its own
+    frozenset({"shelf", "handling", "rehearsal"}),  # files that are here; one event in a process of its own
     frozenset({"getting"}),  # the main job, whole
     frozenset({"api"}),  # what an application calls
     frozenset({"daemon"}),  # the process that fetches for all of them
@@ -40,7 +40,10 @@ LAYERS: tuple[frozenset[str], ...] = (
 
 # Parts beside the rows: what each may import, and who may import it.
 BESIDE: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "config": (frozenset({"errors", "core"}), frozenset({"wiring", "handling", "api", "daemon", "cli"})),
+    "config": (
+        frozenset({"errors", "core"}),
+        frozenset({"wiring", "handling", "rehearsal", "api", "daemon", "cli"}),
+    ),
     "terminal": (frozenset({"errors", "core"}), frozenset({"api", "cli"})),
     "version": (frozenset(), frozenset({"wiring", "cli", "client", "daemon"})),
     "testing": (frozenset().union(*LAYERS), frozenset()),  # public fakes; nothing shipped may need them

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("control", "Go on with registrations, here, and wait for them."),
     "abort": ("control", "End registrations and delete what they had."),
     "cache": ("cache", "Look after what is stored."),
+    "worker": ("worker", "Look after what handles the events of a scope."),
     "daemon": ("daemon", "The process that goes on fetching when you are gone."),
     "doctor": ("doctor", "Check this machine and this home."),
     "completion": ("completion", "Print a script that completes commands in your shell."),

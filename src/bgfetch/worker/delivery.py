@@ -13,6 +13,7 @@ The rules it keeps:
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 from collections.abc import Callable
@@ -37,6 +38,7 @@ __all__ = ["Delivery", "Post", "Told"]
 
 _AT_ONCE: Final = 4  # handlers; each is a process
 _POLL: Final = 1.0  # seconds; for what other processes write
+_SWEEP: Final = 3600.0  # seconds between looks for what is old
 _ELSEWHERE: Final = 0.5  # seconds until a scope is looked at again whose events another process handles
 
 Told = Callable[[RegistrationRow, EventType], None]
@@ -71,7 +73,7 @@ class Delivery:
         places: Locks and logs of scopes.
         clock: The time.
         handles: Whether this process runs handlers; if not, they are left to the daemon until `start`.
-        told: See `Told`.
+        sweep: Called now and then with the time where this process delivers for all, to forget what is old.
     """
 
     def __init__(
@@ -84,7 +86,7 @@ class Delivery:
         clock: Clock,
         *,
         handles: bool = True,
-        told: Told | None = None,
+        sweep: Callable[[float], object] | None = None,
     ) -> None:
         self._post = post
         self._builtin = builtin
@@ -93,7 +95,9 @@ class Delivery:
         self._places = places
         self._clock = clock
         self._handles = handles
-        self._told = told
+        self._sweep = sweep
+        self._told: Told | None = None
+        self._serving = False
         self._woken = threading.Event()
         self._changed = threading.Condition()
         self._busy: set[str] = set()
@@ -133,9 +137,14 @@ class Delivery:
         self.wake()
         return True
 
-    def start(self) -> None:
-        """Deliver from now on, also what other processes write; what the daemon is there for."""
-        self._handles = True
+    def start(self, told: Told | None = None) -> None:
+        """Deliver from now on, also what other processes write; what the daemon is there for.
+
+        Args:
+            told: See `Told`.
+        """
+        self._told = told
+        self._handles = self._serving = True
         self._begin()
 
     def _begin(self) -> None:
@@ -158,9 +167,10 @@ class Delivery:
         """End. A handler that runs is killed, and its event is delivered again, by whoever comes next.
 
         Args:
-            finish: First try each event that was given to `deliver`: nobody else may come.
+            finish: First try each event that was given to `deliver`, unless this process delivers for all: nobody
+                else may come.
         """
-        if finish and self._thread is not None:
+        if finish and self._thread is not None and not self._serving:
             self.wait_idle()
         with self._changed:
             self._closing = True
@@ -178,6 +188,7 @@ class Delivery:
             self._scopes.finish()
         seen: int | None = None
         due_at: float | None = None
+        swept = -math.inf
         while not self._closing:
             woken = self._woken.is_set()
             self._woken.clear()
@@ -188,6 +199,9 @@ class Delivery:
                     seen = version
                     self._step(now)
                     due_at = self._post.outbox.next_due(now=now)
+                if self._serving and self._sweep is not None and self._clock.monotonic() - swept > _SWEEP:
+                    swept = self._clock.monotonic()
+                    self._sweep(now)
             except CacheError:  # a full or locked disk: what is owed stays owed
                 seen = None
             left = _POLL if due_at is None else max(0.0, due_at - self._clock.now())
