@@ -38,6 +38,7 @@ class Keeper:
     def __init__(self, blobs: Blobs, post: Callable[[RecordTask, on.Event], None]) -> None:
         self._blobs = blobs
         self._post = post
+        self._closing = False
         workers = max(1, (os.cpu_count() or 2) - 1)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="bgfetch-hash")
         self._due: queue.SimpleQueue[tuple[RecordTask, Finished] | None] = queue.SimpleQueue()
@@ -57,12 +58,15 @@ class Keeper:
 
     def _follow(self, task: RecordTask, hasher: FrontHasher, release: Callable[[], None]) -> None:
         try:
-            hasher.advance(lambda: task.machine.held.front if task.hasher is hasher else hasher.position)
+            hasher.advance(lambda: self._front(task, hasher))
         except OSError:
             task.hasher = None  # what is wrong with the disk shows when the whole is verified
         finally:
             hasher.busy = False
             release()
+
+    def _front(self, task: RecordTask, hasher: FrontHasher) -> int:
+        return task.machine.held.front if task.hasher is hasher and not self._closing else hasher.position
 
     def _hasher(self, task: RecordTask) -> FrontHasher:
         if task.hasher is None or not task.hasher.current:
@@ -82,7 +86,7 @@ class Keeper:
         digest = task.machine.digest
         assert digest is not None  # noqa: S101 - Verify is commanded only with one
         try:
-            hasher.advance(lambda: total)
+            hasher.advance(lambda: 0 if self._closing else total)
         except OSError as error:
             task.hasher = None
             partial.thaw()
@@ -90,6 +94,8 @@ class Keeper:
             return
         finally:
             partial.close()
+        if hasher.position < total:  # the process ends; the next one reads it all again
+            return
         values = hasher.values()
         task.digest = f"sha256:{values['sha256'].hex()}"
         if values[digest.algorithm] == digest.value:
@@ -122,7 +128,8 @@ class Keeper:
             self._due.put((task, _finished(task, task.partial, total)))
 
     def close(self) -> None:
-        """Finish what is being done and end the threads."""
+        """Finish what is short, leave off hashing, and end the threads."""
+        self._closing = True
         self._due.put(None)
         self._thread.join()
         self._pool.shutdown(wait=True, cancel_futures=True)
