@@ -250,11 +250,14 @@ def _mended(wiring: Wiring, report: Report, scope: str, timeout: float | None, *
         return exit_of(error)
     getting = Getting(wiring, report.placed[0].scope if report.placed else scope)
     outcome = followed(
-        lambda told: getting.get([plan.request], told=told, timeout=timeout), quiet=quiet, name=_name(report)
+        lambda told: getting.get([plan.request], told=told, timeout=timeout),
+        quiet=quiet,
+        goes_on=not wiring.settings.in_process,
+        name=_name(report),
     )
     if outcome is None:
         return Exit.DETACHED
-    code = exit_of_outcome(outcome)
+    code = exit_of_outcome(outcome, goes_on=not wiring.settings.in_process)
     if code is Exit.DONE:
         (record,) = outcome.records
         repaired(

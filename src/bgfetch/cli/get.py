@@ -11,9 +11,9 @@ import click
 from bgfetch.cli import options
 from bgfetch.cli.exits import Exit, exit_of
 from bgfetch.cli.home import opened
-from bgfetch.cli.output import give_json, give_path, say
+from bgfetch.cli.output import give_json, give_line, give_path, say
 from bgfetch.core.digests import Digest, digest_prefix_from_name
-from bgfetch.core.identity import request_key
+from bgfetch.core.identity import default_id, request_key
 from bgfetch.core.model import Request
 from bgfetch.core.names import name_from_url, printable
 from bgfetch.core.urls import redacted
@@ -25,7 +25,7 @@ from bgfetch.wiring import Wiring
 
 if TYPE_CHECKING:
     from bgfetch.cli.target import Target
-    from bgfetch.registrations.port import RecordRow
+    from bgfetch.registrations.port import RecordRow, RegistrationOptions
 
 __all__ = ["get"]
 
@@ -48,16 +48,12 @@ class Said:
     headers: Sequence[str]
     limit_rate: int | None
     connections: int | None
+    priority: int | None
     timeout: float | None
+    detach: bool
     in_process: bool
     as_json: bool
     quiet: bool
-
-
-def _rate(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
-    from bgfetch.config import size
-
-    return None if value is None else size(value)
 
 
 @click.command()
@@ -84,27 +80,31 @@ def _rate(_ctx: click.Context, _option: click.Parameter, value: str | None) -> i
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="'K: V'", help="Send this header field as well."
 )
-@click.option("--limit-rate", metavar="RATE", callback=_rate, help="Bytes a second, such as 5M.")
-@click.option(
-    "-x",
-    "--connections",
-    type=click.IntRange(1, 64),
-    metavar="N",
-    help="For one file; as many as help if nothing is said.",
-)
+@options.limit_rate
+@options.connections
+@options.priority
 @options.timeout
-@click.option("--in-process", is_flag=True, help="Use no daemon (there is none yet: always so).")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait: print the id and leave it to the daemon.")
+@click.option(
+    "--in-process",
+    is_flag=True,
+    help="Use no daemon: fetch here, and stop when this stops (BGFETCH_IN_PROCESS).",
+)
 @options.as_json
 @options.quiet
 def get(**given: Any) -> int:
     """Fetch SOURCEs, verify them, and print the path of each file, one a line.
 
-    What is here already is not fetched again. Ctrl-C stops and keeps what has come; the same command goes on.
+    What is here already is not fetched again. Ctrl-C leaves the download to the daemon, as --detach does; without one it
+    stops and keeps what has come, and the same command goes on.
     """
     said = Said(**given)
     requests = _requests(said)
     target = _target(said, len(requests))
-    with opened(connections=said.connections, limit_rate=said.limit_rate) as wiring:
+    here = said.in_process or None
+    with opened(connections=said.connections, limit_rate=said.limit_rate, in_process=here) as wiring:
+        if said.detach and wiring.settings.in_process:
+            raise InvalidRequest("--detach leaves the download to the daemon, and --in-process uses none")
         return _Job(wiring, said, target).run(requests)
 
 
@@ -128,6 +128,8 @@ class _Job:
         getting = Getting(self._wiring, said.scope)
         missing = getting.missing(requests, self._shelf, id=said.id)
         outcome: Outcome | None = None
+        if missing and said.detach:
+            return self._leave(getting, missing)
         if missing:
             outcome = self._fetch(getting, missing)
             if outcome is None or not outcome.settled:
@@ -138,17 +140,42 @@ class _Job:
             return Exit.DONE
         return Exit.SOME_FAILED if any(given) else self._failures[0]
 
+    def _leave(self, getting: Getting, missing: Sequence[Request]) -> Exit:
+        said = self._said
+        id_ = getting.begin(missing, id=said.id, title=said.title, options=self._options())
+        if said.as_json:
+            give_json({"id": id_, "scope": said.scope})
+        else:
+            give_line(id_)
+        return Exit.DONE
+
+    def _options(self) -> RegistrationOptions:
+        """What counts for this registration, also where the daemon runs others beside it."""
+        from bgfetch.registrations.port import RegistrationOptions
+
+        said = self._said
+        return RegistrationOptions(said.priority or 0, said.limit_rate or 0, said.connections or 0)
+
     def _fetch(self, getting: Getting, missing: Sequence[Request]) -> Outcome | None:
         from bgfetch.cli.waiting import exit_of_outcome, followed
 
         said = self._said
         outcome = followed(
-            lambda told: getting.get(missing, told=told, id=said.id, title=said.title, timeout=said.timeout),
+            lambda told: getting.get(
+                missing,
+                told=told,
+                id=said.id,
+                title=said.title,
+                options=self._options(),
+                timeout=said.timeout,
+            ),
             quiet=said.quiet or said.as_json,
+            goes_on=not self._wiring.settings.in_process,
+            ids=[said.id or default_id(list(missing))],
             name=said.title or ", ".join(name_from_url(request.url) for request in missing[:3]),
         )
         if outcome is not None:
-            code = exit_of_outcome(outcome)
+            code = exit_of_outcome(outcome, goes_on=not self._wiring.settings.in_process)
             self._failures += [code] if code else []
         return outcome
 

@@ -13,8 +13,13 @@ __all__ = [
     "any_scope",
     "as_json",
     "bytes_",
+    "connections",
     "dry_run",
+    "everything",
     "ids",
+    "ids_or_all",
+    "limit_rate",
+    "priority",
     "quiet",
     "scope",
     "seconds",
@@ -37,6 +42,13 @@ def bytes_(_ctx: click.Context, _option: click.Parameter, value: str | None) -> 
     return None if value is None else size(value)
 
 
+def rate(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+    """Bytes a second; None where none was given."""
+    from bgfetch.config import size
+
+    return None if value is None else size(value)
+
+
 def active_ids(_ctx: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
     """Completes an id."""
     from click.shell_completion import CompletionItem
@@ -47,6 +59,19 @@ def active_ids(_ctx: click.Context, _option: click.Parameter, incomplete: str) -
 
 
 ids = click.argument("ids", nargs=-1, required=True, metavar="ID...", shell_complete=active_ids)
+ids_or_all = click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=active_ids)
+everything = click.option(
+    "--all", "everything", is_flag=True, help="All that are not over; with --scope, of that one."
+)
+priority = click.option("--priority", type=int, metavar="N", help="Higher goes first; 0 is usual.")
+limit_rate = click.option("--limit-rate", metavar="RATE", callback=rate, help="Bytes a second, such as 5M.")
+connections = click.option(
+    "-x",
+    "--connections",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="For one file; as many as help if nothing is said.",
+)
 scope = click.option(
     "--scope", default="default", metavar="SCOPE", help="Namespace of ids and caches.", show_default=True
 )

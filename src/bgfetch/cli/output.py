@@ -14,7 +14,7 @@ import click
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["columns", "give_json", "give_path", "ok_to", "say"]
+__all__ = ["columns", "give_json", "give_line", "give_path", "ok_to", "say"]
 
 
 def say(text: str) -> None:
@@ -27,6 +27,13 @@ def say(text: str) -> None:
 def give_path(path: Path) -> None:
     """A path as a result. It is ours or a person's own; a program reads it, so it is not altered."""
     click.echo(path)
+
+
+def give_line(text: str) -> None:
+    """A result of one line that came from outside."""
+    from bgfetch.core.names import printable
+
+    click.echo(printable(text))
 
 
 def give_json(*objects: object) -> None:

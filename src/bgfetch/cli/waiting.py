@@ -1,9 +1,9 @@
-"""Waiting for registrations that run here: moving lines, and Ctrl-C or SIGTERM that stop and keep what has come."""
+"""Waiting for registrations: moving lines, and Ctrl-C or SIGTERM that end the waiting, and where they run here, that."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -19,13 +19,17 @@ __all__ = ["exit_of_outcome", "followed"]
 _T = TypeVar("_T")
 
 
-def followed(job: Callable[[Told], _T], *, quiet: bool, name: str = "") -> _T | None:
-    """What the job gives, or None when a person stopped the waiting, who is told how to go on.
+def followed(
+    job: Callable[[Told], _T], *, quiet: bool, goes_on: bool, name: str = "", ids: Sequence[str] = ()
+) -> _T | None:
+    """What the job gives, or None when a person stopped the waiting, who is told how it goes on.
 
     Args:
         job: Waits for registrations, and tells how they do.
         quiet: Draw nothing.
+        goes_on: Whether the daemon runs them, so that they go on without us.
         name: What to call them all; "" = each by its id.
+        ids: Which they are, as far as that is known before any of them tells anything.
     """
     seen: dict[str, Progress] = {}
     with _sigterm_like_ctrl_c():
@@ -39,22 +43,30 @@ def followed(job: Callable[[Told], _T], *, quiet: bool, name: str = "") -> _T | 
                 return job(told)
         except KeyboardInterrupt:
             kept = bytes_in_words(sum(progress.downloaded for progress in seen.values()))
-            ids = " ".join(seen) or "ID"
-            say(
-                f"stopped; {kept} are kept. The same command goes on from there, and so does "
-                f"`bgfetch resume {ids}`; `bgfetch abort {ids}` gives it up."
-            )
+            named = " ".join(ids or seen) or "ID"
+            if goes_on:
+                say(
+                    f"detached; the download goes on. `bgfetch watch` shows it, `bgfetch wait {named}` waits for it, "
+                    f"`bgfetch abort {named}` gives it up."
+                )
+            else:
+                say(
+                    f"stopped; {kept} are kept. The same command goes on from there, and so does "
+                    f"`bgfetch resume {named}`; `bgfetch abort {named}` gives it up."
+                )
             return None
 
 
-def exit_of_outcome(outcome: Outcome) -> Exit:
+def exit_of_outcome(outcome: Outcome, *, goes_on: bool) -> Exit:
     """The code for how it went; says what is wrong with each record that failed."""
     last = outcome.last
     if not outcome.settled:
-        say(
-            f"{outcome.id}: not done in time; {bytes_in_words(last.downloaded)} are kept. "
-            "The same command goes on from there."
+        then = (
+            f"It goes on; `bgfetch wait {outcome.id}` waits for it."
+            if goes_on
+            else "The same command goes on from there."
         )
+        say(f"{outcome.id}: not done in time; {bytes_in_words(last.downloaded)} are kept. {then}")
         return Exit.STILL_WAITING
     if last.result is Result.SUCCESS:
         return Exit.DONE

@@ -71,7 +71,7 @@ class RemoteRunner:
         self._asked: dict[int, Run] = {}
         self._reader: threading.Thread | None = None
         self._stream: Stream | None = None
-        self._named: frozenset[int] = frozenset()
+        self._named: frozenset[int] | None = frozenset()  # None = the stream tells of all
         self._closed = threading.Event()
         self._bug: BaseException | None = None
 
@@ -157,12 +157,11 @@ class RemoteRunner:
     def attend(self) -> None:
         """Be there from now on: hear of what is listened to, and of messages."""
         with self._lock:
-            wanted = frozenset(self._listeners)
             if self._reader is None and not self._closed.is_set():
                 self._bug = None
                 self._reader = threading.Thread(target=self._read, name="bgfetch-events", daemon=True)
                 self._reader.start()
-            elif self._stream is not None and self._audience is None and not wanted <= self._named:
+            elif self._stream is not None and not self._hears_all():
                 self._stream.close()  # and a new one, that tells of all of them
 
     def close(self) -> None:
@@ -200,12 +199,13 @@ class RemoteRunner:
     def _follow(self, *, begun_anew: bool) -> bool:
         """Hear one stream to its end; whether the daemon said goodbye."""
         with self._lock:
-            self._named = frozenset(self._listeners)
+            listened = frozenset(self._listeners)
+            self._named = None if self._audience is not None or len(listened) > _MOST_NAMED else listened
             query = self._query()
         stream = self._daemon.stream(query=query)
         with self._lock:
             self._stream = None if self._closed.is_set() else stream
-            missing = self._audience is None and not frozenset(self._listeners) <= self._named
+            missing = not self._hears_all()
         if self._stream is None or missing:
             stream.close()
         try:
@@ -225,7 +225,11 @@ class RemoteRunner:
     def _query(self) -> Query:
         if self._audience is not None:
             return {"scope": self._audience.scope, "client": self._audience.client}
-        return {"registration": sorted(self._named)} if len(self._named) <= _MOST_NAMED else {}
+        return {} if self._named is None else {"registration": sorted(self._named)}
+
+    def _hears_all(self) -> bool:
+        """Whether the stream tells of all that are listened to."""
+        return self._named is None or self._named.issuperset(self._listeners)
 
     def _catch_up(self, *, say_again: bool) -> None:
         """Tell what settled while nobody listened; say again what a daemon that began anew cannot know."""
