@@ -15,7 +15,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -417,8 +417,7 @@ def _decoded(text: str) -> bytes:
 def pack_icons(icons: Iterable[Icon]) -> list[Json]:
     """Icons; what is empty is left out."""
     return [
-        {each.name: getattr(icon, each.name) for each in fields(icon) if getattr(icon, each.name)}
-        for icon in icons
+        {"src": icon.src, **{name: text for name, text in asdict(icon).items() if text}} for icon in icons
     ]
 
 
