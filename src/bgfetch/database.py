@@ -359,7 +359,8 @@ def _alone(path: Path) -> BaseFileLock:
     """Held while the file is made, migrated or replaced: SQLite's own locks do not cover a change of name."""
     from filelock import FileLock  # noqa: PLC0415 - 30 ms that a command which only looks need not spend
 
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for each in reversed([each for each in path.parents if not each.exists()]):
+        each.mkdir(mode=0o700, exist_ok=True)  # `parents=True` would let everybody into those above
     return FileLock(f"{path}.lock", timeout=_BUSY_S * 3, mode=0o600)
 
 

@@ -123,12 +123,37 @@ class Vfs:
 
     def make_directory(self, path: Path) -> None:
         """Make a directory only its owner may enter, and those above it; fine if it is there."""
+        self.refuse_planted(path)
         with contextlib.suppress(OSError):  # mostly just the last is missing
             os.mkdir(path, 0o700)
             return
         missing = list(itertools.takewhile(lambda each: not each.is_dir(), (path, *path.parents)))
         for each in reversed(missing):  # one by one: `parents=True` would let everybody into those above
             each.mkdir(mode=0o700, exist_ok=True)
+
+    def refuse_planted(self, path: Path) -> None:
+        """PermissionError when this, or one of the three above it, is a link that another user put there.
+
+        Root's own and root are trusted; what is further above is checked once, as the home (`owned`).
+        """
+        for each in (path, *path.parents[:3]):
+            try:
+                found = os.lstat(each)
+            except OSError:
+                continue
+            if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, _own_uid()):
+                raise PermissionError(errno.EPERM, "another user put a link here", str(each))
+
+    def owned(self, path: Path) -> bool:
+        """Whether a directory is this user's, or not there; a link to it too. Root may use those of others, not links."""
+        try:
+            link, found = os.lstat(path), os.stat(path)
+        except OSError:
+            return True
+        own = _own_uid()
+        if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, own):
+            return False
+        return own == 0 or found.st_uid in (0, own)
 
     def rename(self, source: Path, target: Path) -> None:
         """Give a file another name on the same file system, replacing what had it."""
@@ -324,6 +349,10 @@ class Vfs:
             data = os.read(fd, len(view))
         view[: len(data)] = data
         return len(data)
+
+
+def _own_uid() -> int:
+    return os.geteuid() if os.name == "posix" else 0
 
 
 def _draft(path: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bgfetch.clock import SystemClock
 from bgfetch.config import Settings
+from bgfetch.errors import CacheError
 from bgfetch.version import __version__
 from bgfetch.vfs import Vfs
 
@@ -50,6 +51,7 @@ __all__ = ["Wiring"]
 
 _LOOPS = 2  # more gain nothing: the kernel and the disk are the limit then
 
+_DIRECTORIES = ("state", "partials", "blobs", "names", "daemon", "log")
 _OWN_DESCRIPTORS = 32  # of the store, the loops, the locks and the standard streams
 
 _TAG = "Signature: 8a477f597d28d172789f06886806bc55\n# Bytes that bgfetch can fetch again: back-up programs may skip this.\n"
@@ -69,6 +71,11 @@ class Wiring:
         self._watch: NetworkWatch | None = None
         self.clock = SystemClock()
         self.vfs = Vfs()
+        for each in (self.root, *(self.root / name for name in _DIRECTORIES)):
+            if not self.vfs.owned(each):
+                raise CacheError(
+                    f"{each} belongs to another user: remove it, or set BGFETCH_HOME to another folder"
+                )
 
     @property
     def root(self) -> Path:

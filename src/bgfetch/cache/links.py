@@ -51,6 +51,7 @@ class Links:
     def publish(self, blob: Path, key: str, name: str) -> Path:
         """The blob under a name of its own below the root; the path."""
         target = self.path(key, name)
+        self._vfs.refuse_planted(target.parent)
         if not self._linked(blob, target) and not _same_file(blob, target):
             self._vfs.make_directory(target.parent)
             if not self._linked(blob, target):
