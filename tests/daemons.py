@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,9 @@ class DaemonProcess:
             yield told
         finally:
             stream.close()
-            told.close()  # type: ignore[attr-defined]  # it is a generator
+            with suppress(DaemonNotRunning):
+                for _rest in told:  # its end gives the socket back
+                    pass
 
     @contextmanager
     def store(self) -> Iterator[SqliteRegistrations]:

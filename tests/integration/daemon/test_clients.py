@@ -1,0 +1,221 @@
+"""Applications and a daemon that they started: what they see of it, and what of it outlives them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.daemons import DaemonProcess, stop, until
+
+import bgfetch
+import bgfetch.blocking
+from bgfetch.api import App
+from bgfetch.config import load
+from bgfetch.testing import OriginServer
+from bgfetch.wiring import Wiring
+
+SIZE = 3 << 20
+_SCRIPT = """
+import bgfetch.blocking
+with bgfetch.blocking.connect() as wait:
+    wait(wait.app.background_fetch.fetch("m", bgfetch.Request({url!r}, integrity="sha256:{sha256}")))
+"""
+
+
+@pytest.fixture
+def home(idle: DaemonProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[DaemonProcess]:
+    """A home in which whoever needs a daemon starts it; it is ended with the test."""
+    monkeypatch.delenv("BGFETCH_IN_PROCESS")
+    for name, value in idle.settings.items():
+        monkeypatch.setenv(name, value)
+    yield idle
+    wiring = Wiring(load())
+    stop(wiring)
+    wiring.close()
+
+
+def pid_of(home: DaemonProcess) -> int:
+    """The process of the daemon, once it answers."""
+    hello = until(home.answers)
+    assert isinstance(hello.pid, int)
+    return hello.pid
+
+
+def kill(home: DaemonProcess) -> None:
+    """End the daemon as the power does."""
+    pid = pid_of(home)
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_get_is_answered_by_a_daemon_that_goes_on(home: DaemonProcess, server: OriginServer) -> None:
+    """The blocking call gives the file; who fetched it is another process, which stays."""
+    assert bgfetch.get(server.url).read_bytes() == server.content.read()
+    assert pid_of(home) != os.getpid()
+    asked = len(server.requests)
+    bgfetch.get(server.url)
+    assert len(server.requests) == asked, "it was fetched twice"
+
+
+def test_the_same_registration_is_one_object_and_its_attributes_follow(
+    home: DaemonProcess, server: OriginServer
+) -> None:
+    """Within a connection `get` gives the object that `fetch` gave, and that says how it stands now."""
+    server.rate = 1.5e6
+
+    async def story() -> None:
+        async with bgfetch.connect("app") as app:
+            made = await app.background_fetch.fetch("m", server.url, title="Model")
+            assert await app.background_fetch.get("m") is made
+            assert await app.background_fetch.get_ids() == ["m"]
+            seen = [progress async for progress in made]
+            assert any(0 < progress.downloaded < progress.download_total for progress in seen)
+            assert any(progress.rate > 0 for progress in seen)
+            assert seen[-1].result is bgfetch.Result.SUCCESS
+            assert made.state is bgfetch.State.SETTLED
+            assert (made.downloaded, made.failure_reason) == (SIZE, "")
+            found = await app.caches.match(server.url)
+            assert found is not None
+
+    asyncio.run(story())
+
+
+def test_no_progress_is_missed_between_get_and_listening(home: DaemonProcess, server: OriginServer) -> None:
+    """Whoever begins to listen after it has settled is told that it has, and how."""
+
+    async def story() -> None:
+        async with bgfetch.connect("app") as app:
+            made = await app.background_fetch.fetch("m", server.url)
+            await asyncio.to_thread(until, lambda: made.records()[0].result)
+            (last,) = [progress async for progress in made]
+            assert last.result is bgfetch.Result.SUCCESS
+
+    asyncio.run(story())
+
+
+def test_listening_goes_on_when_the_daemon_is_killed(home: DaemonProcess, server: OriginServer) -> None:
+    """An application notices nothing but that it took longer, and its secret header is said again."""
+    server.rate = 1e6
+
+    async def story() -> None:
+        async with bgfetch.connect("app") as app:
+            request = bgfetch.Request(
+                server.url, headers=bgfetch.Headers([("Authorization", "Bearer canary")])
+            )
+            made = await app.background_fetch.fetch("m", request)
+            killed = False
+            async for progress in made:
+                if progress.downloaded > 1 << 20 and not killed:
+                    killed = True
+                    await asyncio.to_thread(kill, home)
+            assert killed
+            assert made.result is bgfetch.Result.SUCCESS
+
+    asyncio.run(story())
+    assert {request.headers.get("authorization") for request in server.requests} == {"Bearer canary"}
+
+
+def test_pause_resume_abort_and_options_reach_the_daemon(home: DaemonProcess, server: OriginServer) -> None:
+    """What an application asks for is obeyed by the process that fetches."""
+    server.rate = 500_000
+
+    async def story(app: App) -> None:
+        made = await app.background_fetch.fetch("m", server.url)
+        await asyncio.to_thread(until, lambda: made.downloaded)
+        assert await made.pause()
+        await asyncio.to_thread(until, lambda: made.state is bgfetch.State.PAUSED)
+        await made.set_priority(7)
+        await made.set_limit_rate(100_000)
+        assert await made.resume()
+        await asyncio.to_thread(until, lambda: made.state is bgfetch.State.RUNNING)
+        assert await made.abort()
+        assert await made.wait() is bgfetch.Result.FAILURE
+        assert made.failure_reason is bgfetch.FailureReason.ABORTED
+
+    async def connected() -> None:
+        async with bgfetch.connect("app") as app:
+            await story(app)
+
+    asyncio.run(connected())
+
+
+def test_without_async(home: DaemonProcess, server: OriginServer) -> None:
+    """The same objects for a program without an event loop: one that waits for each of their promises."""
+    server.rate = 2e6
+    with bgfetch.blocking.connect("app") as wait:
+        made = wait(wait.app.background_fetch.fetch("m", server.url))
+        seen = list(wait.each(made))
+        assert seen[-1].result is bgfetch.Result.SUCCESS
+        with pytest.raises(bgfetch.InvalidRequest):
+            wait(wait.app.background_fetch.get(""))
+
+
+def test_messages_reach_the_application_that_is_there(home: DaemonProcess, server: OriginServer) -> None:
+    """What is posted to a client arrives once, in order."""
+
+    async def story() -> None:
+        async with bgfetch.connect("app") as app:
+            messages = app.messages()
+            first = asyncio.ensure_future(anext(messages))
+            await asyncio.to_thread(until, lambda: home.answers())
+            await asyncio.to_thread(until, lambda: home.call("GET", "/v1/clients", scope="app")["clients"])
+            for number in range(3):
+                home.call("POST", f"/v1/clients/{app.id}/messages", {"data": {"n": number}, "from": "test"})
+            assert [await first, await anext(messages), await anext(messages)] == [
+                {"n": 0},
+                {"n": 1},
+                {"n": 2},
+            ]
+
+    asyncio.run(story())
+
+
+def test_a_script_ends_the_daemon_is_killed_three_times_and_the_model_arrives(
+    home: DaemonProcess, server: OriginServer
+) -> None:
+    """Nobody waits, nobody is spared, and the file is there, verified, no byte of it stored twice."""
+    server.rate = 800_000
+    script = _SCRIPT.format(url=server.url, sha256=server.content.sha256)
+    subprocess.run([sys.executable, "-c", script], env=home.environ, check=True, timeout=15)
+    for part in (1, 2, 3):
+        with home.store() as store:
+            until(lambda part=part, store=store: store.listing()[0].downloaded > part * (SIZE // 5))
+        kill(home)
+        assert home.command("daemon", "start").returncode == 0
+    ended = home.command("wait", "m", "--json")
+    assert ended.returncode == 0, ended.stderr
+    assert '"verified": "digest"' in ended.stdout
+    sent = sum(each.sent for each in server.requests)
+    assert sent < SIZE + 4 * (2 << 20), "what was held was fetched again"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_fifty_ask_at_once(home: DaemonProcess, server: OriginServer) -> None:
+    """One daemon, one download, fifty answers."""
+    server.rate = 1e6
+    began = time.monotonic()
+    asking = [
+        subprocess.Popen(
+            [sys.executable, "-m", "bgfetch", "get", "-q", server.url],
+            env=home.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(50)
+    ]
+    said = [process.communicate(timeout=100) for process in asking]
+    assert {process.returncode for process in asking} == {0}, [err for _out, err in said if err][:3]
+    (path,) = {out.strip() for out, _err in said}
+    assert Path(path).stat().st_size == SIZE
+    with home.store() as store:
+        assert len(store.listing()) == 1
+    print(f"fifty answers after {time.monotonic() - began:.1f} s")
