@@ -169,7 +169,7 @@ class Transfer:
         missing = self._missing(self.total)
         held = Spans.of([(0, self.total)]).without(missing)
         flying = [Span(leg.position, leg.stop) for leg in self.flights.values() if leg.stop is not None]
-        size = segment_size(missing.length, self.connections)
+        size = segment_size(missing.length, self.connections, held=held.length)
         streams = self.connections + self._waiting
         spans = plan(held, flying, total=self.total, size=size, streams=streams)
         before = list(self.flights)

@@ -83,19 +83,25 @@ def test_what_is_planned_is_missing_and_wanted_once(
 
 
 @pytest.mark.parametrize(
-    ("remaining", "streams", "size"),
+    ("remaining", "streams", "held", "size"),
     [
-        (0, 1, PIECE),
-        (PIECE, 4, PIECE),
-        (16 * PIECE, 4, 2 * PIECE),
-        (17 * PIECE + 3, 4, 2 * PIECE),
-        (1 << 40, 16, LARGEST_SEGMENT),
-        (8 * PIECE, 0, 4 * PIECE),
+        (0, 1, 0, PIECE),
+        (PIECE, 4, 0, PIECE),
+        (16 * PIECE, 4, 0, 2 * PIECE),
+        (17 * PIECE + 3, 4, 1 << 40, 2 * PIECE),
+        (8 * PIECE, 0, 0, 4 * PIECE),
+        (1 << 40, 16, 0, 4 * PIECE),
+        (1 << 40, 16, 64 * PIECE, 4 * PIECE),
+        (1 << 40, 16, 96 * PIECE - 1, 5 * PIECE),
+        (1 << 40, 16, 128 * PIECE, 8 * PIECE),
+        (1 << 40, 16, 1 << 40, LARGEST_SEGMENT),
     ],
 )
-def test_segments_shrink_towards_the_end(remaining: int, streams: int, size: int) -> None:
-    """Half a fair share, in whole pieces, 1 to 4 MiB."""
-    assert segment_size(remaining, streams) == size
+def test_segments_grow_at_the_beginning_and_shrink_towards_the_end(
+    remaining: int, streams: int, held: int, size: int
+) -> None:
+    """Half a fair share, in whole pieces, 1 to 16 MiB, and no more than a sixteenth of what is held but 4 MiB."""
+    assert segment_size(remaining, streams, held=held) == size
 
 
 @pytest.mark.parametrize(
