@@ -11,7 +11,7 @@ import asyncio
 import errno
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -33,7 +33,8 @@ from bgfetch.stored import without_secrets
 
 __all__ = ["Cache", "CacheStorage", "Fetch"]
 
-Fetch = Callable[[Request], Awaitable[Response]]
+Fetch = Callable[[Request], AbstractAsyncContextManager[Response]]
+"""Gives the response to a request, which is to be kept before the block ends."""
 
 _USED_EVERY: Final = 3600.0  # noting each use would make every look a write that waits for the disk
 _FRAGMENT_SAFE: Final = "!$%&'()*+,/:;=?@[]|~#"
@@ -181,12 +182,15 @@ class Cache:
         fetch = self._fetch
         if fetch is None and asked:
             raise CacheError("nothing here can fetch: put() what was fetched elsewhere")
-        entries = await _all_of([self._fetched(fetch, each) for each in asked if fetch is not None])
-        _refuse_doubles(entries)
-        await self._shelf.put(self._id, entries)
+        async with AsyncExitStack() as until_put:
+            entries = await _all_of(
+                [self._fetched(fetch, each, until_put) for each in asked if fetch is not None]
+            )
+            _refuse_doubles(entries)
+            await self._shelf.put(self._id, entries)
 
-    async def _fetched(self, fetch: Fetch, asked: Request) -> Entry:
-        response = await fetch(asked)
+    async def _fetched(self, fetch: Fetch, asked: Request, until_put: AsyncExitStack) -> Entry:
+        response = await until_put.enter_async_context(fetch(asked))
         if not response.ok:
             raise InvalidRequest(
                 f"{redacted(asked.url)} answered {response.status}, which add() does not store"

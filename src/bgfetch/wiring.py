@@ -330,6 +330,7 @@ class Wiring:
     def caches(self, scope: str) -> CacheStorage:
         """The standard's CacheStorage of a scope."""
         from bgfetch.caches import CacheStorage
+        from bgfetch.errand import errands
 
         return CacheStorage(
             scope,
@@ -338,6 +339,7 @@ class Wiring:
             self.partials,
             self.links,
             self.clock.now,
+            fetch=errands(self.home),
             settle=self.eviction.settle,
         )
 

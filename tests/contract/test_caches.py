@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -77,12 +78,13 @@ class Shop:
             scope, self.entries, self.blobs, self.partials, self.links, lambda: self.now, fetch=self.fetch
         )
 
-    async def fetch(self, request: Request) -> Response:
+    @asynccontextmanager
+    async def fetch(self, request: Request) -> AsyncIterator[Response]:
         """What a page answers; a vary page tells what it varies by."""
         page = self.pages.get(request.url.partition("#")[0])
         if page is None:
             raise NetworkError("no route")
-        return page.clone()
+        yield page.clone()
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -753,9 +755,10 @@ class TestAdd:
         shape = asking(x_shape="circle", x_size="big")
         size = asking(x_shape="square", x_size="big")
 
-        async def fetch(request: Request) -> Response:
+        @asynccontextmanager
+        async def fetch(request: Request) -> AsyncIterator[Response]:
             by = "x-shape" if request.headers["x-shape"] == "circle" else "x-size"
-            return Response("x", headers={"vary": by})
+            yield Response("x", headers={"vary": by})
 
         cache._fetch = fetch
         if shape_first:

@@ -14,9 +14,10 @@ from bgfetch.core.matching import may_be_put
 from bgfetch.core.model import Headers, ReplyHead
 from bgfetch.registrations.port import EventType, OutboxEvent, RecordRow, Registrations
 
-__all__ = ["CACHE_NAME", "BuiltinWorker", "full_reply", "whole_reply"]
+__all__ = ["CACHE_NAME", "ERRANDS", "BuiltinWorker", "full_reply", "whole_reply"]
 
 CACHE_NAME: Final = "downloads"
+ERRANDS: Final = "cache-add"  # the scope of what `Cache.add` fetches: who asked puts it where it belongs
 
 
 class BuiltinWorker:
@@ -43,6 +44,8 @@ class BuiltinWorker:
 
     def handle(self, event: OutboxEvent, now: float) -> None:
         """Handle one event."""
+        if event.scope == ERRANDS:
+            return
         if event.type in (
             EventType.SUCCESS,
             EventType.FAIL,
