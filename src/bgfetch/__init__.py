@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from bgfetch.errors import BadStatus as BadStatus
     from bgfetch.errors import BgfetchError as BgfetchError
     from bgfetch.errors import CacheError as CacheError
+    from bgfetch.errors import DaemonError as DaemonError
+    from bgfetch.errors import DaemonNotRunning as DaemonNotRunning
     from bgfetch.errors import DownloadTotalExceeded as DownloadTotalExceeded
     from bgfetch.errors import DuplicateId as DuplicateId
     from bgfetch.errors import FetchError as FetchError
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from bgfetch.errors import InvalidState as InvalidState
     from bgfetch.errors import NetworkError as NetworkError
     from bgfetch.errors import NotFound as NotFound
+    from bgfetch.errors import ProtocolMismatch as ProtocolMismatch
     from bgfetch.errors import QuotaExceeded as QuotaExceeded
     from bgfetch.errors import SourceError as SourceError
     from bgfetch.manager import BackgroundFetchManager as BackgroundFetchManager
@@ -54,9 +57,9 @@ _HOMES = {
     "core.matching": ("QueryOptions",),
     "core.model": ("FailureReason", "Headers", "Icon", "Progress", "Request", "Result", "State", "Verified"),
     "errors": (
-        "Aborted", "AccessDenied", "BadStatus", "BgfetchError", "CacheError", "DownloadTotalExceeded", "DuplicateId",
+        "Aborted", "AccessDenied", "BadStatus", "BgfetchError", "CacheError", "DaemonError", "DaemonNotRunning", "DownloadTotalExceeded", "DuplicateId",
         "FetchError", "IntegrityError", "InvalidPartialResponse", "InvalidRequest", "InvalidState", "NetworkError",
-        "NotFound", "QuotaExceeded", "SourceError",
+        "NotFound", "ProtocolMismatch", "QuotaExceeded", "SourceError",
     ),
     "manager": ("BackgroundFetchManager",),
     "registration": ("BackgroundFetchRecord", "BackgroundFetchRegistration"),
@@ -76,6 +79,8 @@ __all__ = [
     "Cache",
     "CacheError",
     "CacheStorage",
+    "DaemonError",
+    "DaemonNotRunning",
     "DownloadTotalExceeded",
     "DuplicateId",
     "FailureReason",
@@ -89,6 +94,7 @@ __all__ = [
     "NetworkError",
     "NotFound",
     "Progress",
+    "ProtocolMismatch",
     "QueryOptions",
     "QuotaExceeded",
     "Request",

@@ -1,13 +1,16 @@
-"""What an application calls: `get` and wait, or `connect` and use the standard's objects."""
+"""What an application calls: `get` and wait, or `connect` and use the standard's objects.
+
+Both leave the fetching to the daemon, so that it outlives them, unless `in_process` is set.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextvars import copy_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bgfetch.config import load
 from bgfetch.core.model import Progress, Request, Result
@@ -24,22 +27,73 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from bgfetch.caches import CacheStorage
+    from bgfetch.inbox import Inbox
     from bgfetch.manager import BackgroundFetchManager
+    from bgfetch.worker.workers import Handler
 
 __all__ = ["App", "connect", "get"]
 
 
-@dataclass(frozen=True, slots=True)
 class App:
     """What a scope gives an application.
 
-    Args:
+    Attributes:
         background_fetch: `ServiceWorkerRegistration.backgroundFetch`.
         caches: `CacheStorage`.
+        id: What workers know this application by, as `Client.id`.
     """
 
-    background_fetch: BackgroundFetchManager
-    caches: CacheStorage
+    def __init__(self, wiring: Wiring, scope: str, inbox: Inbox) -> None:
+        self.background_fetch: BackgroundFetchManager = wiring.manager(scope)
+        self.caches: CacheStorage = wiring.caches(scope)
+        self.id = inbox.client
+        self._wiring = wiring
+        self._scope = scope
+        self._inbox = inbox
+
+    def messages(self) -> AsyncIterator[Any]:
+        """What workers of the scope post to this application, from the moment it first fetches or asks for messages.
+
+        Ends when the connection is closed. Source: ServiceWorkerContainer, the event "message".
+        """
+        if not self._wiring.settings.in_process:
+            self._wiring.remote.attend()
+        return self._inbox.messages()
+
+    async def register(
+        self,
+        worker: str | Sequence[str],
+        *,
+        time_limit: float = 300.0,
+        mailbox: bool = False,
+        version: str = "",
+    ) -> None:
+        """Have the events of the scope handled by this worker, also when this application is gone.
+
+        Args:
+            worker: A Python entry point, `module` or `module:function`, which is looked for where this process looks; or
+                a command with its arguments, which gets the event as JSON on stdin.
+            time_limit: Seconds for one event.
+            mailbox: Keep messages while no application of the scope is there.
+            version: Tells it from a former one; "" for one made of its source.
+
+        Raises:
+            InvalidRequest: It can never work, or its install event failed; a former one stays.
+        """
+        from bgfetch.response import off_loop  # noqa: PLC0415 - needed by who registers only
+
+        handler = _handler(worker, time_limit, mailbox=mailbox)
+        await off_loop(self._wiring.scopes.register, self._scope, handler, version=version)
+
+
+def _handler(worker: str | Sequence[str], time_limit: float, *, mailbox: bool) -> Handler:
+    from bgfetch.worker.workers import Handler, Kind  # noqa: PLC0415 - needed by who registers only
+
+    here = str(Path.cwd())
+    if not isinstance(worker, str):
+        return Handler(Kind.ARGV, tuple(worker), "", (), here, time_limit, mailbox)
+    path = tuple(str(Path(each).absolute()) for each in sys.path)
+    return Handler(Kind.ENTRY_POINT, (worker,), sys.executable, path, here, time_limit, mailbox)
 
 
 def get(
@@ -142,7 +196,8 @@ def _beside_the_loop(job: Callable[[Callable[[Getting], None]], Path]) -> Path:
 
     running: list[Getting] = []
     with ThreadPoolExecutor(1, thread_name_prefix="bgfetch-get") as pool:
-        future = pool.submit(job, running.append)
+        # A notebook finds the cell that output belongs to by the context.
+        future = pool.submit(copy_context().run, job, running.append)
         try:
             return future.result()
         except KeyboardInterrupt:
@@ -153,16 +208,24 @@ def _beside_the_loop(job: Callable[[Callable[[Getting], None]], Path]) -> Path:
 
 @asynccontextmanager
 async def connect(scope: str = "default") -> AsyncIterator[App]:
-    """The standard's objects of a scope; fetches run in this process while the block lasts, and resume later.
+    """The standard's objects of a scope. What is fetched goes on when the block ends, and when the program does.
+
+    Where `in_process` is set, fetches run here while the block lasts, and go on the next time.
 
     Args:
         scope: Namespace of ids and caches.
     """
-    wiring = Wiring(load())
+    from bgfetch.client.remote import Audience  # noqa: PLC0415 - `get` of what is here needs none
+    from bgfetch.inbox import Inbox  # noqa: PLC0415 - as above
+    from bgfetch.response import off_loop  # noqa: PLC0415 - as above
+
+    inbox = Inbox()
+    wiring = Wiring(load(), audience=Audience(scope, inbox.client, inbox.put))
     try:
-        yield App(wiring.manager(scope), wiring.caches(scope))
+        yield App(wiring, scope, inbox)
     finally:
-        wiring.close()
+        inbox.close()
+        await off_loop(wiring.close)
 
 
 def _ignore(_getting: Getting) -> None:

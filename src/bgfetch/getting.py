@@ -254,9 +254,8 @@ class Getting:
         return row if here else None
 
     def _deliver_pending(self) -> None:
-        """What an ended process left undelivered; the daemon sees to that itself."""
-        if self._wiring.settings.in_process:
-            self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
+        """What an ended process left undelivered, or has settled but not handed on this very moment."""
+        self._wiring.worker.deliver_pending(self._scope, self._wiring.clock.now())
 
     async def _wait(
         self,

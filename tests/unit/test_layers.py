@@ -26,7 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"running"}),  # who runs registrations, as those see it who want them run
     frozenset({"wire", "address"}),  # what client and daemon agree on
     frozenset({"engine", "worker", "client"}),  # what runs downloads, handlers, and the far end
-    frozenset({"response"}),
+    frozenset({"response", "inbox"}),
     frozenset({"caches", "eviction"}),
     frozenset({"registration"}),
     frozenset({"manager", "event"}),  # the standard's own objects end here
@@ -35,6 +35,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"shelf", "handling", "rehearsal"}),  # files that are here; one event in a process of its own
     frozenset({"getting"}),  # the main job, whole
     frozenset({"api"}),  # what an application calls
+    frozenset({"blocking"}),  # the same for programs that are not asynchronous
     frozenset({"daemon"}),  # the process that fetches for all of them
     frozenset({"cli", "web"}),  # how people reach it
 )

@@ -21,6 +21,7 @@ __all__ = ["abort", "pause", "resume", "set", "wait"]
 
 _PATIENCE = 15.0  # seconds; whoever runs it looks for wishes twice a second
 _USUAL = "default"
+_AT_ONCE = 20  # are told to the daemon one by one
 
 
 @click.command()
@@ -183,7 +184,11 @@ def _chosen(
 def _wished(wiring: Wiring, rows: Sequence[RegistrationRow], wish: Wish) -> list[RegistrationRow]:
     """Ask this of all of them at once; those that were not over. Whoever runs them sees it within half a second."""
     with wiring.database.write():
-        return [row for row in rows if wiring.registrations.set_wish(row.uid, wish)]
+        accepted = [row for row in rows if wiring.registrations.set_wish(row.uid, wish)]
+    if not wiring.settings.in_process:
+        for row in accepted[:_AT_ONCE]:
+            wiring.daemon.if_running("PATCH", f"/v1/registrations/{row.uid}", {"wish": wish})
+    return accepted
 
 
 def _waited(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["events", "ls", "show"]
 
 _AT_ONCE = 1000
+_LOOK = 0.1  # seconds between two looks at whether anything was written: 20 microseconds each
 
 
 @click.command()
@@ -171,20 +172,33 @@ def _facts(
 @click.argument("id", metavar="[ID]", default="", shell_complete=options.active_ids)
 @options.scope
 @click.option("--after", type=int, default=0, metavar="N", help="Only lines with a greater number.")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens from now on, until Ctrl-C.")
 @options.as_json
-def events(*, id: str, scope: str, after: int, as_json: bool) -> None:  # noqa: A002 - the standard's word
+def events(*, id: str, scope: str, after: int, follow: bool, as_json: bool) -> None:  # noqa: A002 - the standard's word
     """Show what happened, to one registration or to all, oldest first.
 
     Each line begins with its number; --after the last one gives what is new.
     """
     with opened() as wiring:
         uid = _latest(wiring, scope, id).uid if id else None
-        while lines := wiring.registrations.events(uid, after=after, limit=_AT_ONCE):
-            after = lines[-1].seq
+        for lines in _lines(wiring, uid, after, follow=follow):
             if as_json:
                 give_json(*({name: getattr(line, name) for name in line.__slots__} for line in lines))
             else:
                 click.echo(columns((), [_line(each, named=uid is None) for each in lines]))
+
+
+def _lines(wiring: Wiring, uid: int | None, after: int, *, follow: bool) -> Iterator[Sequence[LoggedEvent]]:
+    """Lines after this one, some at a time; with `follow` it never ends. The store tells, whoever writes to it."""
+    version = -1
+    while True:
+        before, version = version, wiring.registrations.data_version()
+        while version != before and (lines := wiring.registrations.events(uid, after=after, limit=_AT_ONCE)):
+            after = lines[-1].seq
+            yield lines
+        if not follow:
+            return
+        time.sleep(_LOOK)
 
 
 def _line(event: LoggedEvent, *, named: bool) -> tuple[str, ...]:

@@ -90,6 +90,8 @@ class RemoteRunner:
             if before == said and uid in self._last:
                 return True  # it runs there, and nothing new is said
         running = self._say(uid, said)
+        if self._audience is not None:
+            self.attend()
         if running:
             with self._lock:
                 self._asked[uid] = said
@@ -103,9 +105,12 @@ class RemoteRunner:
         return Fields(answer, "run").take("running", bool)
 
     def running(self, uid: int) -> bool:
-        """See `Runs`: whether the stream tells of it."""
+        """See `Runs`: whether the stream tells of it, and the store has not said meanwhile that it is over."""
         last = self._last.get(uid)
-        return last is not None and last.state is not State.SETTLED and self._bug is None
+        if last is None or last.state is State.SETTLED or self._bug is not None:
+            return False
+        row = self._registrations.get(uid)
+        return row is not None and row.settled_at is None
 
     def look(self, uid: int, index: int) -> Look | None:
         """See `Runs`."""

@@ -1,14 +1,19 @@
-"""The moving lines: how much, how fast, how long, over how many connections, and in which state."""
+"""The moving lines: how much, how fast, how long, over how many connections, and in which state.
+
+In a notebook the same is shown below the cell.
+"""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from bgfetch.core.model import Progress, State
 from bgfetch.core.names import printable
+from bgfetch.terminal.notebook import Notebook, in_notebook
 from bgfetch.terminal.words import bytes_in_words, seconds_in_words, state_in_words
 
 if TYPE_CHECKING:  # rich is imported when there is something to draw: it takes longer than most commands
@@ -23,10 +28,13 @@ class Bar:
 
     Args:
         quiet: Draw nothing.
+        stays: Leave the last lines on the terminal.
     """
 
-    def __init__(self, *, quiet: bool) -> None:
-        self._shown = not quiet and sys.stderr.isatty()
+    def __init__(self, *, quiet: bool, stays: bool = False) -> None:
+        self._stays = stays
+        self._notebook = Notebook() if not quiet and in_notebook() else None
+        self._shown = not quiet and self._notebook is None and sys.stderr.isatty()
         self._rows: dict[str, Progress] = {}
         self._live: Live | None = None
 
@@ -35,7 +43,7 @@ class Bar:
             from rich.console import Console  # noqa: PLC0415 - see above
             from rich.live import Live  # noqa: PLC0415 - see above
 
-            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=not self._stays)
             self._live.start()
         return self
 
@@ -47,8 +55,19 @@ class Bar:
 
     def show(self, name: str, progress: Progress) -> None:
         """Draw this state of what has this name."""
+        if self._notebook is not None:
+            total = progress.download_total
+            share = progress.downloaded / total if total else None
+            size = f"{bytes_in_words(progress.downloaded)}/{bytes_in_words(total) if total else '?'}"
+            self._notebook.show(name, share, f"{size} {_doing(progress)}")
         if self._live is not None:
             self._rows[name] = progress
+            self._live.update(self._table(), refresh=True)
+
+    def show_all(self, rows: Mapping[str, Progress]) -> None:
+        """Draw these, and nothing else."""
+        if self._live is not None:
+            self._rows = dict(rows)
             self._live.update(self._table(), refresh=True)
 
     def _table(self) -> Table:

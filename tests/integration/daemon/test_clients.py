@@ -64,9 +64,8 @@ def test_get_is_answered_by_a_daemon_that_goes_on(home: DaemonProcess, server: O
     assert len(server.requests) == asked, "it was fetched twice"
 
 
-def test_the_same_registration_is_one_object_and_its_attributes_follow(
-    home: DaemonProcess, server: OriginServer
-) -> None:
+@pytest.mark.usefixtures("home")
+def test_the_same_registration_is_one_object_and_its_attributes_follow(server: OriginServer) -> None:
     """Within a connection `get` gives the object that `fetch` gave, and that says how it stands now."""
     server.rate = 1.5e6
 
@@ -87,7 +86,8 @@ def test_the_same_registration_is_one_object_and_its_attributes_follow(
     asyncio.run(story())
 
 
-def test_no_progress_is_missed_between_get_and_listening(home: DaemonProcess, server: OriginServer) -> None:
+@pytest.mark.usefixtures("home")
+def test_no_progress_is_missed_between_get_and_listening(server: OriginServer) -> None:
     """Whoever begins to listen after it has settled is told that it has, and how."""
 
     async def story() -> None:
@@ -122,7 +122,8 @@ def test_listening_goes_on_when_the_daemon_is_killed(home: DaemonProcess, server
     assert {request.headers.get("authorization") for request in server.requests} == {"Bearer canary"}
 
 
-def test_pause_resume_abort_and_options_reach_the_daemon(home: DaemonProcess, server: OriginServer) -> None:
+@pytest.mark.usefixtures("home")
+def test_pause_resume_abort_and_options_reach_the_daemon(server: OriginServer) -> None:
     """What an application asks for is obeyed by the process that fetches."""
     server.rate = 500_000
 
@@ -146,7 +147,8 @@ def test_pause_resume_abort_and_options_reach_the_daemon(home: DaemonProcess, se
     asyncio.run(connected())
 
 
-def test_without_async(home: DaemonProcess, server: OriginServer) -> None:
+@pytest.mark.usefixtures("home")
+def test_without_async(server: OriginServer) -> None:
     """The same objects for a program without an event loop: one that waits for each of their promises."""
     server.rate = 2e6
     with bgfetch.blocking.connect("app") as wait:
@@ -157,14 +159,14 @@ def test_without_async(home: DaemonProcess, server: OriginServer) -> None:
             wait(wait.app.background_fetch.get(""))
 
 
-def test_messages_reach_the_application_that_is_there(home: DaemonProcess, server: OriginServer) -> None:
+def test_messages_reach_the_application_that_is_there(home: DaemonProcess) -> None:
     """What is posted to a client arrives once, in order."""
 
     async def story() -> None:
         async with bgfetch.connect("app") as app:
             messages = app.messages()
             first = asyncio.ensure_future(anext(messages))
-            await asyncio.to_thread(until, lambda: home.answers())
+            await asyncio.to_thread(until, home.answers)
             await asyncio.to_thread(until, lambda: home.call("GET", "/v1/clients", scope="app")["clients"])
             for number in range(3):
                 home.call("POST", f"/v1/clients/{app.id}/messages", {"data": {"n": number}, "from": "test"})
@@ -192,8 +194,7 @@ def test_a_script_ends_the_daemon_is_killed_three_times_and_the_model_arrives(
     ended = home.command("wait", "m", "--json")
     assert ended.returncode == 0, ended.stderr
     assert '"verified": "digest"' in ended.stdout
-    sent = sum(each.sent for each in server.requests)
-    assert sent < SIZE + 4 * (2 << 20), "what was held was fetched again"
+    assert server.bytes_sent < SIZE + 4 * (2 << 20), "what was held was fetched again"
 
 
 @pytest.mark.slow
