@@ -8,7 +8,8 @@ import hashlib
 import pytest
 from tests.daemons import DaemonProcess, until
 
-from bgfetch.core.model import State
+from bgfetch.core.identity import request_key
+from bgfetch.core.model import Request, State
 from bgfetch.errors import DuplicateId, InvalidRequest, InvalidState, NotFound
 from bgfetch.testing import OriginServer
 from bgfetch.version import __version__
@@ -171,10 +172,15 @@ def test_rate_is_changed_live(daemon: DaemonProcess, server: OriginServer) -> No
 
 def test_rows_that_others_add(daemon: DaemonProcess, server: OriginServer) -> None:
     """What another process puts into the store is fetched without a word to the daemon."""
-    from bgfetch.core.identity import request_key
-    from bgfetch.core.model import Request
-
     request = Request(server.url)
     with daemon.store() as store:
         row = store.add("app", "x", [(request, request_key(request))], now=1.0)
     assert daemon.settled(row.uid)["result"] == "success"
+
+
+def test_a_row_that_can_never_work(daemon: DaemonProcess, server: OriginServer) -> None:
+    """What no rule allows any more settles with its reason, and the daemon and all else go on."""
+    with daemon.store() as store:
+        bad = store.add("app", "bad", [(Request("http://127.0.0.1:9/"), "a" * 64)], now=1.0)
+    assert "port 9" in daemon.settled(bad.uid)["failure_detail"]
+    assert daemon.settled(daemon.fetch(server.url))["result"] == "success"
