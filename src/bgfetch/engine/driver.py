@@ -27,7 +27,7 @@ from bgfetch.core.model import FailureReason, Fault, Request, Result, State
 from bgfetch.core.networks import Network
 from bgfetch.core.outages import Outages
 from bgfetch.core.pacing import RateMeter, laggards
-from bgfetch.core.ranges import Retry
+from bgfetch.core.ranges import Accept, Follow, Retry
 from bgfetch.core.steady import SteadyTime
 from bgfetch.core.timetable import Timetable
 from bgfetch.core.urls import origin
@@ -41,7 +41,7 @@ from bgfetch.engine.scheduler import Caps, Scheduler
 from bgfetch.engine.settling import Settler
 from bgfetch.engine.steering import Steering
 from bgfetch.engine.tasks import Job, Look, RecordTask
-from bgfetch.errors import CacheError
+from bgfetch.errors import CacheError, InvalidRequest
 from bgfetch.registrations.port import (
     Change,
     RecordRow,
@@ -283,16 +283,16 @@ class Driver:
         job = Job(row, epoch, RateMeter(self._clock.monotonic()), wish=Wish.RUN)
         try:
             records = self._registrations.records(row.uid)
-        except Damaged as error:
-            job.refused = Fault("damaged", str(error))
+            job.tasks = [
+                self._task(job, record, request) for record, request in zip(records, requests, strict=True)
+            ]
+        except (Damaged, InvalidRequest) as error:  # a version before this one may have allowed more
+            job.refused = Fault("damaged" if isinstance(error, Damaged) else "url", str(error))
             self._settler.add_job(job)
             return
         except CacheError:  # locked, or a full disk
             self._later.append(lambda: self._begin(row, epoch, requests, environment))
             return
-        job.tasks = [
-            self._task(job, record, request) for record, request in zip(records, requests, strict=True)
-        ]
         if environment is not None or row.options.environment:
             job.surroundings = Surroundings.from_environment(
                 {**row.options.environment, **(environment or {})}
@@ -393,11 +393,14 @@ class Driver:
 
     def _note_outage(self, task: RecordTask, event: on.Event) -> None:
         """One record looks for a host that is away; what it brings from there wakes the others."""
-        if isinstance(event, on.FlightFailed | on.ReplyJudged):
-            if task.machine.state is State.WAITING_NETWORK:
-                self._outages.failed(task.host, self._now())
-                self._scheduler.recall(task.host)
-        elif isinstance(event, on.BytesStored) and self._outages.answered(task.host):
+        failed = isinstance(event, on.FlightFailed | on.ReplyJudged)
+        if failed and task.machine.state is State.WAITING_NETWORK:
+            self._outages.failed(task.host, self._now())
+            self._scheduler.recall(task.host)
+            return
+        # An accepted reply may still turn out to be a portal's page, and a redirect leads elsewhere.
+        told = isinstance(event, on.ReplyJudged) and not isinstance(event.verdict, Accept | Follow)
+        if (told or isinstance(event, on.BytesStored)) and self._outages.answered(task.host):
             self._outages.hasten(self._now())
             for other in self._tasks():
                 if other.machine.state is State.WAITING_NETWORK:
