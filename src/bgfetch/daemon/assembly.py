@@ -37,7 +37,7 @@ def assembled(settings: Settings, *, stop: Callable[[], None]) -> State:
     clients = Clients()
     admission = Admission(wiring.registrations, wiring.runner, wiring.clock)
     wiring.admission = admission
-    hub = Hub(wiring.registrations, admission.last, clients)
+    hub = Hub(wiring.registrations, admission.last, clients, greet=wiring.mailbox.take_all)
     admission.follow(hub.told)
     admission.watch(hub.changed)
     steering = Steering(
@@ -47,4 +47,4 @@ def assembled(settings: Settings, *, stop: Callable[[], None]) -> State:
         apply_schedule=admission.set_schedule,
         apply_paused=admission.set_paused,
     )
-    return State(wiring, admission, hub, clients, steering, wiring.clock.now(), stop)
+    return State(wiring, admission, hub, clients, steering, wiring.clock.now(), stop, wiring.worker.wake)

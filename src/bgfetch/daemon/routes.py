@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from bgfetch.daemon import workers as handlers
 from bgfetch.daemon.state import State
 from bgfetch.errors import InvalidRequest, InvalidState, NotFound
 from bgfetch.registrations.port import RegistrationRow, Wish
@@ -171,9 +172,7 @@ def run(state: State, call: Call) -> Json:
 
 def click(state: State, call: Call) -> Json:
     """A person chose this registration."""
-    event_id = state.wiring.registrations.click(_found(state, call).uid, now=state.wiring.clock.now())
-    state.deliver()
-    return {"event_id": event_id}
+    return {"event_id": state.click(_found(state, call).uid)}
 
 
 def records(state: State, call: Call) -> Json:
@@ -202,6 +201,31 @@ def post_message(state: State, call: Call) -> Json:
     it.end()
     state.clients.post_message(call.path["client"], data, sender=sender, scope=call.query.get("scope"))
     return {}
+
+
+def workers(state: State, call: Call) -> Json:
+    """Workers, and the events that nobody could handle."""
+    return handlers.workers(state, call.query.get("scope"))
+
+
+def register_worker(state: State, call: Call) -> Json:
+    """Install a worker, and let it take over."""
+    return handlers.register(state, call.body)
+
+
+def unregister_worker(state: State, call: Call) -> Json:
+    """Abort what a scope fetches, and forget it."""
+    return handlers.unregister(state, call.path["scope"])
+
+
+def post_to_worker(state: State, call: Call) -> Json:
+    """Give the worker of a scope a message."""
+    return handlers.post_to_worker(state, call.path["scope"], call.body)
+
+
+def redeliver(state: State, call: Call) -> Json:
+    """Deliver an event again that nobody could handle."""
+    return handlers.redeliver(state, call.number("event"))
 
 
 def settings(state: State, _call: Call) -> Json:
@@ -257,6 +281,26 @@ ROUTES: tuple[Route, ...] = (
         post_message,
         takes=("data", "from"),
     ),
+    Route(
+        "GET", "/v1/workers", "Workers, and the events that nobody could handle", workers, query=("scope",)
+    ),
+    Route(
+        "POST",
+        "/v1/workers",
+        "Install a worker, and let it take over",
+        register_worker,
+        201,
+        ("scope", "version", "kind", "target", "python", "path", "directory", "time_limit", "mailbox"),
+    ),
+    Route("DELETE", "/v1/workers/{scope}", "Abort what a scope fetches, and forget it", unregister_worker),
+    Route(
+        "POST",
+        "/v1/workers/{scope}/messages",
+        "Give a worker a message",
+        post_to_worker,
+        takes=("data", "from"),
+    ),
+    Route("POST", "/v1/events/{event}/redeliver", "Deliver a parked event again", redeliver),
     Route("GET", "/v1/settings", "What can be changed while it runs", settings),
     Route("PATCH", "/v1/settings", "Change it", steer, takes=("limit_rate", "schedule", "paused")),
     Route("POST", "/v1/stop", "End the daemon", stop),

@@ -101,7 +101,7 @@ async def _serve(daemon: Daemon, instance: Instance, listening: list[socket.sock
     with life.signals():
         serving = asyncio.create_task(server.serve(sockets=listening))
         _LOG.info("bgfetch %s began, process %d, for %s", __version__, os.getpid(), daemon.settings.home)
-        state.admission.start()
+        state.begin()
         watching = asyncio.create_task(life.watch())
         await asyncio.wait(
             [serving, asyncio.create_task(ending.asked.wait())], return_when=asyncio.FIRST_COMPLETED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from bgfetch.engine.admission import Admission
 from bgfetch.registrations.port import RegistrationRow
 from bgfetch.wire import Asked, Run
 from bgfetch.wiring import Wiring
+from bgfetch.worker.notices import Notices, has_desktop
 
 __all__ = ["State"]
 
@@ -29,6 +31,7 @@ class State:
         started_at: Seconds since the epoch.
         stop: Ends it; may be called from any thread.
         deliver: Says that an event may be due; may be called from any thread.
+        notices: Tells people what is over, where there is a desktop.
     """
 
     wiring: Wiring
@@ -39,6 +42,24 @@ class State:
     started_at: float
     stop: Callable[[], None]
     deliver: Callable[[], None] = _nothing
+    notices: Notices | None = None
+
+    def begin(self) -> None:
+        """Fetch and deliver from now on."""
+        self.admission.start()
+        if has_desktop(os.environ):
+            self.notices = Notices(self.click)
+        self.wiring.worker.start(None if self.notices is None else self.notices.told)
+
+    def click(self, uid: int) -> int:
+        """A person chose a registration; the number of the event that says so.
+
+        Raises:
+            InvalidState: It is gone.
+        """
+        event_id = self.wiring.registrations.click(uid, now=self.wiring.clock.now())
+        self.deliver()
+        return event_id
 
     def fetch(self, asked: Asked) -> RegistrationRow:
         """Register what a client asked for, and begin; blocks.
@@ -68,16 +89,20 @@ class State:
 
     def parked(self) -> int:
         """Events that were given up, until somebody asks for them again."""
-        return 0
+        return len(self.wiring.outbox.parked())
 
     def busy(self) -> bool:
         """Whether anything is to be done, or owed."""
-        return not self.admission.idle or bool(self.wiring.registrations.pending(now=float("inf")))
+        outbox, now = self.wiring.outbox, self.wiring.clock.now()
+        return not self.admission.idle or bool(outbox.due(now=now)) or outbox.next_due(now=now) is not None
 
     def close(self) -> None:
         """Stop what runs, keeping every byte."""
+        self.wiring.worker.close()
         self.admission.close()
         self.wiring.close()
+        if self.notices is not None:
+            self.notices.close()
 
     def would_lose(self) -> list[str]:
         """What ends with this process, each in words."""
