@@ -13,7 +13,7 @@ DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "states.md"
 AWAITS = {
     State.QUEUED: "its turn: a connection to its host",
     State.RUNNING: "bytes; at least one request is under way",
-    State.WAITING_NETWORK: "a network, or the server's return; looks again at `until`",
+    State.WAITING_NETWORK: "a network, one without a login before it, or the server's return; looks every few seconds",
     State.WAITING_RETRY: "`until`: after a failure, or because the server asked for it",
     State.PAUSED_DISK: "room on the disk; looks again at `until`",
     State.PAUSED: "a person, who resumes it",
@@ -28,8 +28,8 @@ HEAD = """\
 
 A registration shows the state of its records that says most; each state says what is awaited and until when. The
 picture is what the machine obeys: an event that is not listed for a state means nothing there, and a way that is not
-drawn is not taken. `paused-schedule` and `paused-metered` are states of a registration that the scheduler holds back;
-its records stay `queued`.
+drawn is not taken. `paused-schedule` and `paused-metered` are states of a registration that a timetable or the network holds
+back (engine/steering); its records are `paused`.
 
 """
 

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 from bgfetch.core.identity import request_key
 from bgfetch.core.model import Icon, Request
+from bgfetch.core.timetable import Timetable
 from bgfetch.errors import InvalidRequest, QuotaExceeded
 from bgfetch.registration import BackgroundFetchRegistration, Home, checked
 from bgfetch.registrations.port import RegistrationOptions, RegistrationRow
@@ -83,6 +84,7 @@ class BackgroundFetchManager:
         if not wanted:
             raise InvalidRequest("there is nothing to fetch: the list of requests is empty")
         self._check_room(download_total)
+        Timetable.parse("" if options is None else options.schedule)
         keyed = [(request, _key(request, place)) for place, request in enumerate(wanted)]
         row = self._home.registrations.add(
             self._scope,

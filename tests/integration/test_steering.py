@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 from tests.lab import Lab, asking
 
+from bgfetch.config import Settings
 from bgfetch.core.model import Result, State
 from bgfetch.core.networks import Network
 from bgfetch.core.timetable import Timetable
+from bgfetch.errors import InvalidRequest
 from bgfetch.registrations.port import RegistrationOptions, Wish
 from bgfetch.testing import OriginServer
+from bgfetch.wiring import Wiring
 
 BODY = random.Random(8).randbytes(300_000)
 PHONE = Network(metered=True, names=frozenset({"phone"}))
@@ -118,3 +121,35 @@ def test_an_environment_of_its_own_decides_about_the_proxy(tmp_path: Path) -> No
         lab.begin(asking(f"{server.url}?2"), id="straight")
         assert lab.wait().row.result is Result.SUCCESS
         assert len(server.requests) > 0
+
+
+def test_of_an_environment_only_what_is_no_secret_is_stored(tmp_path: Path) -> None:
+    """The proxy's address outlives the process, its password and tokens do not."""
+    canary = "s3cr3t-canary"
+    asked = {
+        "HF_TOKEN": canary,
+        "http_proxy": f"http://me:{canary}@127.0.0.1:9",
+        "HF_ENDPOINT": "https://mirror",
+    }
+    wiring = Wiring(Settings(home=tmp_path, in_process=True))
+    row = wiring.registrations.add("default", "x", [(asking("http://127.0.0.1:9/x"), "a" * 64)], now=1.0)
+    assert wiring.runner.run(row.uid, None, asked)
+    wiring.runner.wish(row.uid, Wish.PAUSE)
+    stored = wiring.registrations.get(row.uid)
+    wiring.close()
+    assert stored is not None
+    assert stored.options.environment == {"http_proxy": "http://127.0.0.1:9", "HF_ENDPOINT": "https://mirror"}
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or canary.encode() not in file.read_bytes(), file
+
+
+def test_a_timetable_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    """Before anything is changed."""
+    wiring = Wiring(Settings(home=tmp_path, in_process=True))
+    row = wiring.registrations.add("default", "x", [(asking("http://127.0.0.1:9/x"), "a" * 64)], now=1.0)
+    with pytest.raises(InvalidRequest, match="nonsense"):
+        wiring.runner.amend(row.uid, RegistrationOptions(schedule="nonsense"))
+    stored = wiring.registrations.get(row.uid)
+    wiring.close()
+    assert stored is not None
+    assert stored.options.schedule == ""

@@ -178,7 +178,8 @@ class Runner:
         return accepted
 
     def amend(self, uid: int, options: RegistrationOptions) -> None:
-        """Run it with these options from now on."""
+        """Run it with these options from now on. InvalidRequest: its timetable is none; nothing was changed."""
+        Timetable.parse(options.schedule)
         self._registrations.amend(uid, options=options)
         if self._driver is not None:
             self._driver.amend(uid, options)
