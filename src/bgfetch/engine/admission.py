@@ -41,7 +41,7 @@ class Window:
     """
 
     working: int = 64
-    held: int = 256
+    held: int = 128
 
 
 class Admission:

@@ -58,6 +58,7 @@ from bgfetch.transports.surroundings import Surroundings
 __all__ = ["Driver", "Stores"]
 
 _TICK = 0.1
+_IDLE_TICK = 1.0  # while nothing transfers: hundreds that wait are not looked at ten times a second
 _JOURNAL_EVERY = 1.0
 _WISHES_EVERY = 0.5
 _STEER_EVERY = 1.0
@@ -251,11 +252,19 @@ class Driver:
     def _wait_for(self) -> float:
         if not (self._jobs or self._later or self._settler.waiting):
             return 60.0
-        return max(0.0, min(self._next_tick - self._clock.monotonic(), _TICK))
+        return max(0.0, min(self._next_tick - self._clock.monotonic(), _IDLE_TICK))
+
+    def _tick_after(self) -> float:
+        """Seconds until the clock must be looked at again, unless something happens before."""
+        if self._later or self._set_aside or self._settler.waiting or any(self._scheduler.running):
+            return _TICK
+        due = min((task.timer for task in self._tasks() if task.timer is not None), default=None)
+        return _IDLE_TICK if due is None else min(_IDLE_TICK, max(_TICK, due - self._now()))
 
     def _take_all(self, timeout: float) -> None:
         with contextlib.suppress(queue.Empty):
             message = self._inbox.get(timeout=timeout) if timeout > 0 else self._inbox.get_nowait()
+            self._next_tick = min(self._next_tick, self._clock.monotonic() + _TICK)
             self._take(message)
             for _ in range(1000):  # then look after the clock again
                 self._take(self._inbox.get_nowait())
@@ -520,7 +529,6 @@ class Driver:
         now = self._clock.monotonic()
         if now < self._next_tick:
             return
-        self._next_tick = now + _TICK
         later, self._later = self._later, []
         for again in later:
             again()
@@ -545,6 +553,7 @@ class Driver:
         if now >= self._next_wishes:
             self._next_wishes = now + _WISHES_EVERY
             self._look_for_wishes()
+        self._next_tick = now + self._tick_after()
 
     def _ring(self) -> None:
         now = self._now()
