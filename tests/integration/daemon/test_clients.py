@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,12 @@ def kill(home: DaemonProcess) -> None:
     pid = pid_of(home)
     os.kill(pid, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def holds(home: DaemonProcess, count: int) -> bool:
+    """Whether the store knows of more than so many bytes."""
+    with home.store() as store:
+        return store.listing()[0].downloaded > count
 
 
 def test_get_is_answered_by_a_daemon_that_goes_on(home: DaemonProcess, server: OriginServer) -> None:
@@ -187,8 +194,7 @@ def test_a_script_ends_the_daemon_is_killed_three_times_and_the_model_arrives(
     script = _SCRIPT.format(url=server.url, sha256=server.content.sha256)
     subprocess.run([sys.executable, "-c", script], env=home.environ, check=True, timeout=15)
     for part in (1, 2, 3):
-        with home.store() as store:
-            until(lambda part=part, store=store: store.listing()[0].downloaded > part * (SIZE // 5))
+        until(partial(holds, home, part * SIZE // 5))
         kill(home)
         assert home.command("daemon", "start").returncode == 0
     ended = home.command("wait", "m", "--json")
