@@ -1,0 +1,86 @@
+"""`bgfetch worker` as people call it, and an app's worker that is woken by a fetch in the same process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bgfetch.cli.exits import Exit
+from bgfetch.cli.main import run
+from bgfetch.testing import OriginServer
+
+WORKER = """
+from bgfetch.worker import on
+
+@on("backgroundfetchsuccess")
+async def downloaded(event):
+    cache = await event.caches.open("downloads")
+    for record in await event.registration.match_all():
+        await cache.put(record.request, await record.response_ready)
+        print("put", record.request.url)
+"""
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home, and a folder with the app's worker in it."""
+    (tmp_path / "app_worker.py").write_text(WORKER, "utf-8")
+    monkeypatch.setenv("BGFETCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BGFETCH_IN_PROCESS", "1")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def objects(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    """What was printed as JSON."""
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_worker_from_registration_to_its_end(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Registered, listed, woken by a fetch, unregistered."""
+    assert run(["worker", "register", "--scope", "app", "app_worker", "--json"]) == Exit.DONE
+    (told,) = objects(capsys)
+    assert (told["scope"], told["state"], told["target"]) == ("app", "active", ["app_worker"])
+    assert run(["worker", "ls"]) == Exit.DONE
+    assert "app_worker" in capsys.readouterr().out
+    with OriginServer(b"model" * 1000) as server:
+        assert run(["get", "--scope", "app", "--quiet", server.url]) == Exit.DONE
+        log = place / "home" / "daemon" / "log" / "workers" / "app.log"
+        assert f"put {server.url}" in log.read_text("utf-8")
+        assert run(["cache", "path", "--scope", "app", server.url]) == Exit.DONE
+    capsys.readouterr()
+    assert run(["worker", "unregister", "app", "--yes", "--json"]) == Exit.DONE
+    assert objects(capsys) == [{"scope": "app", "purged": 1}]
+    assert run(["worker", "ls", "--json"]) == Exit.DONE
+    assert objects(capsys) == []
+
+
+def test_a_rehearsal_shows_what_the_handler_says(capsys: pytest.CaptureFixture[str]) -> None:
+    """On an event that never was, in a home that is thrown away."""
+    assert run(["worker", "test", "app_worker", "--url", "https://host/x"]) == Exit.DONE
+    said = capsys.readouterr()
+    assert said.out == "put https://host/x\n"
+    assert "backgroundfetchsuccess: handled" in said.err
+    assert run(["worker", "test", "--json", "--command", "--", "sh", "-c", "echo no; exit 4"]) == Exit.BUG
+    (told,) = objects(capsys)
+    assert (told["exit_code"], told["output"]) == (4, "no\n")
+    assert run(["worker", "ls", "--json"]) == Exit.DONE
+    assert objects(capsys) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["register", "no_such_module"], Exit.USAGE),
+        (["register", "one", "two"], Exit.USAGE),
+        (["register", "--command", "no-such-command"], Exit.USAGE),
+        (["test", "--scope", "nobody"], Exit.NOT_FOUND),
+        (["redeliver", "7"], Exit.NOT_FOUND),
+        (["unregister", "app"], Exit.USAGE),
+    ],
+)
+def test_what_cannot_be_done_says_so(arguments: list[str], code: Exit) -> None:
+    """With the exit code that scripts know, and nothing changed."""
+    assert run(["worker", *arguments]) == code
