@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the commands and docs/settings.md from the settings; `--check` only says whether they are stale.
+"""Writes docs/cli.md, docs/settings.md and docs/api.md from commands, settings and routes; `--check` only says whether they are stale.
 
 python tools/write_docs.py
 """
@@ -14,6 +14,7 @@ import click
 from bgfetch.cli.exits import MEANING
 from bgfetch.cli.main import cli
 from bgfetch.config import Settings
+from bgfetch.daemon.routes import ROUTES, Route
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 FOREWORD = "<!-- Written by tools/write_docs.py; change what it reads, not this. -->"
@@ -21,7 +22,7 @@ FOREWORD = "<!-- Written by tools/write_docs.py; change what it reads, not this.
 
 def pages() -> dict[str, str]:
     """Each generated page by its name in docs/."""
-    return {"cli.md": cli_page(), "settings.md": settings_page()}
+    return {"cli.md": cli_page(), "settings.md": settings_page(), "api.md": api_page()}
 
 
 def cli_page() -> str:
@@ -102,6 +103,31 @@ def settings_page() -> str:
         *table(("config.toml", "environment", "default", "unit", "meaning"), rows),
     ]
     return "\n".join(lines) + "\n"
+
+
+def api_page() -> str:
+    """Every route of the daemon's local API."""
+    rows = [
+        (f"`{each.method} {each.path}`", each.summary, worded(each), str(each.status)) for each in ROUTES
+    ]
+    lines = [
+        "# Local API",
+        "",
+        FOREWORD,
+        "",
+        "The daemon speaks HTTP over the Unix socket that `daemon.json` names: `curl --unix-socket",
+        '"$BGFETCH_HOME/daemon/socket" http://bgfetch/v1/`. JSON both ways; `GET /v1/openapi.json` describes every field.',
+        'An error is `{"error": {"class", "name", "message"}}`: the class in Python, the name on the web.',
+        "",
+        *table(("route", "gives", "takes", "status"), rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def worded(route: Route) -> str:
+    """What a route takes, in its query and in its body."""
+    asked = [f"`?{name}=`" for name in route.query] + [f"`{name}`" for name in route.takes]
+    return ", ".join(asked)
 
 
 def shown(default: object) -> str:

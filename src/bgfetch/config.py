@@ -101,7 +101,7 @@ class Settings:
         30.0, duration, "seconds", "without a byte until a connection is replaced"
     )
     attempts: int = _setting(
-        12, _count, "attempts", "in a row without a byte of progress until a download fails"
+        12, _count, "attempts", "in a row without 64 KiB of progress until a download fails"
     )
     retry_scale: float = _setting(1.0, float, "factor", "on the delays between attempts")
     most_bytes: int = _setting(1 << 40, size, "bytes", "longest body that announces no length")
