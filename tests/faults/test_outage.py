@@ -16,12 +16,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 PROLOGUE = """
-import pathlib, queue, socket, subprocess, sys, tempfile, threading, time
+import os, pathlib, queue, socket, subprocess, sys, tempfile, threading, time
 from tests.lab import Lab, asking
 from bgfetch.core.model import State
 from bgfetch.core.policy import Policy
+from bgfetch.network.resolver import ask_often
 from bgfetch.testing import OriginServer
 from bgfetch.transports.base import Deadlines
+
+ask_often(os.environ)  # as the daemon does
 
 def sh(command):
     subprocess.run(command.split(), check=True)
@@ -131,3 +134,20 @@ def test_a_host_that_is_back_may_refuse() -> None:
     """)
     assert found[0] == "{'failure'}"
     assert found[2] == "True"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_silent_resolver_holds_up_nobody_who_stops() -> None:
+    """Whoever stops while a name is being looked up has stopped within 2 s, also as a process."""
+    found = played("""
+        sh("iptables -A INPUT -i lo -p udp --dport 53 -j DROP")
+        with tempfile.TemporaryDirectory() as home:
+            lab = Lab(pathlib.Path(home), policy=Policy(patient=True), deadlines=Deadlines())
+            lab.begin(asking("http://model.example/x"))
+            threading.Event().wait(1.0)
+            began = time.monotonic()
+            lab.close()
+            print(time.monotonic() - began < 2)
+    """)
+    assert found == ["True"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from bgfetch.config import Settings
@@ -10,6 +11,7 @@ from bgfetch.daemon.state import State
 from bgfetch.daemon.steering import Steering
 from bgfetch.daemon.stream import Hub
 from bgfetch.engine.admission import Admission
+from bgfetch.network.resolver import ask_often
 from bgfetch.running import Runs
 from bgfetch.wiring import Wiring
 
@@ -33,6 +35,7 @@ def assembled(settings: Settings, *, stop: Callable[[], None]) -> State:
     Raises:
         CacheError: The store cannot be opened.
     """
+    ask_often(os.environ)
     wiring = _DaemonWiring(settings)
     clients = Clients()
     admission = Admission(wiring.registrations, wiring.runner, wiring.clock)

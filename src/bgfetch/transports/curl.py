@@ -29,6 +29,9 @@ __all__ = ["CurlTransport", "Trust"]
 _TICK = 1.0
 _SUPPRESS_CONNECT_HEADERS = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name
 _SILENT = 2.0  # s without a byte after which a transfer is not believed to survive a change of networks
+_PATIENCE = (
+    0.5  # s for libcurl to end; a resolver that is silent would hold it, and who waits for it, for long
+)
 _STOPPED = Fault("stopped", "stopped on request", transient=True)
 
 
@@ -69,6 +72,7 @@ class CurlTransport:
         self._timer_at: float | None = None
         self._closing = False
         self._closed = False
+        self._all_told = threading.Event()  # every receiver has heard of its end
         self._lock = threading.Lock()  # between the last errand and the end of the thread
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
@@ -107,7 +111,8 @@ class CurlTransport:
         self._closing = True
         self._wake()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._all_told.wait()
+            self._thread.join(_PATIENCE)
 
     def _send(self, errand: Callable[[], None]) -> bool:
         with self._lock:
@@ -301,7 +306,8 @@ class CurlTransport:
             self._finish(flight, 0, _STOPPED)
         for handle in self._spare:
             handle.close()
-        self._multi.close()
+        self._all_told.set()
+        self._multi.close()  # waits for each name that is being looked up
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
