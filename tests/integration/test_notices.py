@@ -102,9 +102,13 @@ def desktop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desktop]:
     async def serve() -> None:
         connected = await MessageBus(found.address, bus_type=BusType.SESSION).connect()
         service = Service(found.shown)
+
+        def click() -> None:
+            loop.call_soon_threadsafe(service.ActionInvoked, 7, "default")
+
         connected.export("/org/freedesktop/Notifications", service)
         await connected.request_name("org.freedesktop.Notifications")
-        found.click = lambda: loop.call_soon_threadsafe(service.ActionInvoked, 7, "default") and None
+        found.click = click
         ready.set()
         await leave.wait()
         connected.disconnect()
