@@ -40,6 +40,10 @@ async def seen(record: BackgroundFetchRecord | None) -> dict[str, Any]:
 
 
 async def _all(event: BackgroundFetchEvent) -> list[dict[str, Any]]:
+    if (
+        event.type == "backgroundfetchclick"
+    ):  # what is active may not have a response for long, what is over has none
+        return []
     return [await seen(record) for record in await event.registration.match_all()]
 
 
