@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route as StarletteRoute
 
 from bgfetch.daemon.figures import figures
-from bgfetch.daemon.guard import Guard, TooLarge
+from bgfetch.daemon.guard import TRUSTED, Guard, TooLarge
 from bgfetch.daemon.metrics import text_of
 from bgfetch.daemon.openapi import document
 from bgfetch.daemon.routes import ROUTES, Call, Handler, Route
@@ -73,7 +73,11 @@ def application(state: State, *, hosts: frozenset[str] = frozenset(), token: str
         for route in ROUTES
     ]
     handlers = {HTTPException: _http_error, BgfetchError: _bgfetch_error}
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts=hosts, token=token)
+    inner = Starlette(routes=routes, exception_handlers=handlers)
+    inner.router.redirect_slashes = (
+        False  # a path is one of the table or nothing; no answer sends anybody elsewhere
+    )
+    return Guard(inner, hosts=hosts, token=token)
 
 
 class _Api:
@@ -92,7 +96,7 @@ class _Api:
         """What answers."""
         if route.handler is None:
             return self._special[route.path]
-        return _Endpoint(self._state, self._pool, route.handler, route.status).answer
+        return _Endpoint(self._state, self._pool, route, route.handler).answer
 
     async def _events(self, request: Request) -> Response:
         stream = self._state.hub.stream(_wanted(request))
@@ -109,14 +113,16 @@ class _Api:
 class _Endpoint:
     """Answers a route by its handler, in a thread."""
 
-    def __init__(self, state: State, pool: ThreadPoolExecutor, handler: Handler, status: int) -> None:
+    def __init__(self, state: State, pool: ThreadPoolExecutor, route: Route, handler: Handler) -> None:
         self._state = state
         self._pool = pool
+        self._route = route
         self._handler = handler
-        self._status = status
 
     async def answer(self, request: Request) -> Response:
         """What the handler says."""
+        if self._route.socket_only and not request.scope["state"].get(TRUSTED):
+            raise AccessDenied("this is asked for over the Unix socket only")
         body = await request.body()
         call = Call(request.path_params, request.query_params, load(body, "the body") if body else {})
         loop = asyncio.get_running_loop()
@@ -129,7 +135,7 @@ class _Endpoint:
             _LOG.exception("%s %s failed", request.method, request.scope["path"])
             told = DaemonError(f"bgfetch itself failed ({type(bug).__name__}); see the daemon's log")
             return _json(pack_error(told), 500)
-        return _json(answer, self._status)
+        return _json(answer, self._route.status)
 
 
 def _wanted(request: Request) -> Wanted:

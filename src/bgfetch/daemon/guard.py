@@ -88,15 +88,17 @@ class Guard:
         if refusal is not None:
             await _answer(send, *refusal)
             return
-        limited = _limited(receive, _MOST_BODY_TRUSTED if trusted else _MOST_BODY)
+        body = _Body(receive, _MOST_BODY_TRUSTED if trusted else _MOST_BODY, whole=not _has_body(scope))
         with self._counted(scope, trusted=trusted):
-            await self._inner(scope, limited, _hardened(send))
+            await self._inner(scope, body.receive, _hardened(send, body))
 
     def _refusal(self, scope: Scope) -> tuple[int, BgfetchError] | None:
         """Why this may not pass."""
         fields = _fields(scope)
         if fields is None:
             return 400, InvalidRequest("a header field that decides is there twice")
+        if "transfer-encoding" in fields and "content-length" in fields:
+            return 400, InvalidRequest("where the body ends is said in two ways")
         if fields.get("host", "") not in self._hosts:
             return 421, AccessDenied("this is not the host that is served here")
         if "origin" in fields and fields["origin"] not in self._origins:
@@ -116,7 +118,7 @@ class Guard:
     def _refused_body(scope: Scope, fields: dict[str, str]) -> tuple[int, BgfetchError] | None:
         if scope["method"] in _SAFE:
             return None
-        if fields.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        if fields.get("content-type", "").partition(";")[0].strip(" \t").lower() != "application/json":
             return 415, InvalidRequest("the body must be application/json")
         length = fields.get("content-length", "0")
         if not length.isdecimal() or int(length) > _MOST_BODY:
@@ -144,7 +146,7 @@ class Guard:
 
 
 _DECIDING: Final = frozenset({
-    "host", "origin", "sec-fetch-site", "authorization", "content-type", "content-length",
+    "host", "origin", "sec-fetch-site", "authorization", "content-type", "content-length", "transfer-encoding",
 })  # fmt: skip
 
 
@@ -164,27 +166,40 @@ def _peer(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
-def _limited(receive: Receive, most: int) -> Receive:
-    """Raises `TooLarge` once a body is longer, whatever its head said."""
-    got = 0
+def _has_body(scope: Scope) -> bool:
+    """Whether the head says that more follows."""
+    fields = dict(scope["headers"])
+    return b"transfer-encoding" in fields or fields.get(b"content-length", b"0") != b"0"
 
-    async def counting() -> Message:
-        nonlocal got
-        message = await receive()
-        got += len(message.get("body", b""))
-        if got > most:
-            raise TooLarge(f"more than {most} bytes are not taken")
+
+class _Body:
+    """What is received of one; raises `TooLarge` once it is longer, whatever its head said."""
+
+    def __init__(self, receive: Receive, most: int, *, whole: bool) -> None:
+        self._receive = receive
+        self._most = most
+        self._got = 0
+        self.whole = whole
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._got += len(message.get("body", b""))
+        if self._got > self._most:
+            raise TooLarge(f"more than {self._most} bytes are not taken")
+        self.whole = self.whole or not message.get("more_body")
         return message
 
-    return counting
 
+def _hardened(send: Send, body: _Body) -> Send:
+    """Adds what tells a browser to do nothing with an answer but hand it over.
 
-def _hardened(send: Send) -> Send:
-    """Adds what tells a browser to do nothing with an answer but hand it over."""
+    An answer to a body that was not read to its end is the last one: the server would go on reading it for ever.
+    """
 
     async def adding(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+            last = [] if body.whole else [(b"connection", b"close")]
+            message = {**message, "headers": [*message.get("headers", []), *_HEADERS, *last]}
         await send(message)
 
     return adding

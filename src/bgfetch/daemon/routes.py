@@ -81,6 +81,7 @@ class Route:
         status: Of an answer that is no error.
         takes: Names of the fields of the body; () for none.
         query: Names of what may stand in the query.
+        socket_only: Not over TCP, also not with the token: it says which programs run.
     """
 
     method: str
@@ -90,6 +91,7 @@ class Route:
     status: int = 200
     takes: tuple[str, ...] = ()
     query: tuple[str, ...] = ()
+    socket_only: bool = False
 
 
 def hello(state: State, _call: Call) -> Json:
@@ -184,7 +186,11 @@ def records(state: State, call: Call) -> Json:
 
 def record(state: State, call: Call) -> Json:
     """How a record that is under way stands at this moment; nothing where none is."""
-    look = state.admission.look(call.number("uid"), call.number("index"))
+    index = call.number("index")
+    try:
+        look = state.admission.look(call.number("uid"), index)
+    except IndexError:
+        raise NotFound(f"there is no record {index}") from None
     return {} if look is None else pack_look(look)
 
 
@@ -291,6 +297,7 @@ ROUTES: tuple[Route, ...] = (
         register_worker,
         201,
         ("scope", "version", "kind", "target", "python", "path", "directory", "time_limit", "mailbox"),
+        socket_only=True,
     ),
     Route("DELETE", "/v1/workers/{scope}", "Abort what a scope fetches, and forget it", unregister_worker),
     Route(
