@@ -163,11 +163,16 @@ class Instance:
         told = {"pid": self._own.pid, "socket": str(self._socket), **facts}
         self._vfs.replace(self._address.facts, dump(told), durable=False)
 
+    @property
+    def holds(self) -> bool:
+        """Whether this process is still the one that the home names; not so where somebody deleted the folder."""
+        return ProcessIdentity.read(self._address.owner) == self._own
+
     def release(self) -> None:
         """Be the daemon no more; what is at our names is only removed while they are ours."""
         if self._lock < 0:
             return
-        if ProcessIdentity.read(self._address.owner) == self._own:
+        if self.holds:
             if self._socket is not None:
                 self._vfs.unlink(self._socket)
             self._vfs.unlink(self._address.facts)

@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bgfetch.address import Address
@@ -96,7 +97,7 @@ async def _serve(daemon: Daemon, instance: Instance, listening: list[socket.sock
     state = assembled(replace(daemon.settings, in_process=True), stop=ending.ask)
     hosts = allowed_hosts(daemon.port) if daemon.port else frozenset[str]()
     server = Server(application(state, hosts=hosts, token=token))
-    life = _Life(daemon, state, ending)
+    life = _Life(daemon, state, ending, _Ground(instance, state.wiring.database.path))
     instance.announce({"version": __version__, "protocol": PROTOCOL, "started_at": state.started_at})
     with life.signals():
         serving = asyncio.create_task(server.serve(sockets=listening))
@@ -145,13 +146,46 @@ class _Ending:
             self.asked.set()
 
 
+class _Ground:
+    """What a daemon stands on. Deleted under it, what it does is seen by nobody, and a client would start another one.
+
+    Args:
+        instance: Its claim to the home.
+        database: The file it has open: while it is, no other one can have its number.
+    """
+
+    def __init__(self, instance: Instance, database: Path) -> None:
+        self._instance = instance
+        self._database = database
+        self._number = _number(database)
+        self._missed = ""
+
+    def lost(self) -> str:
+        """What is gone, in words, when that was so at the last look, too: a share may be away for a moment."""
+        before, self._missed = self._missed, self._gone()
+        return self._missed if before else ""
+
+    def _gone(self) -> str:
+        if not self._instance.holds:
+            return "its folder is gone, or another daemon's"
+        return "" if _number(self._database) == self._number else f"{self._database} is gone, or another file"
+
+
+def _number(path: Path) -> tuple[int, int]:
+    with contextlib.suppress(OSError):
+        found = path.stat()
+        return found.st_dev, found.st_ino
+    return 0, 0
+
+
 class _Life:
     """What the daemon does besides answering."""
 
-    def __init__(self, daemon: Daemon, state: State, ending: _Ending) -> None:
+    def __init__(self, daemon: Daemon, state: State, ending: _Ending, ground: _Ground) -> None:
         self._daemon = daemon
         self._state = state
         self._ending = ending
+        self._ground = ground
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -179,13 +213,17 @@ class _Life:
             _LOG.info("read the settings again")
 
     async def watch(self) -> None:
-        """End when a part has died, or when nobody has needed the daemon for long."""
+        """End when a part has died, when its home was deleted, or when nobody has needed the daemon for long."""
         linger = self._daemon.settings.daemon_linger
         idle_since: float | None = None
         while True:
             await asyncio.sleep(min(_LOOK, linger / 4) if linger else _LOOK)
             if self._state.admission.bug is not None:
                 self._ending.ask("a bug", 1)
+                return
+            if lost := self._ground.lost():
+                _LOG.warning("it ends and keeps nothing: %s", lost)
+                self._ending.ask(lost)
                 return
             if self._daemon.service or not linger or await self._needed():
                 idle_since = None

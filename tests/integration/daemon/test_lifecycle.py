@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -146,6 +147,41 @@ def test_ends_when_nobody_needs_it(tmp_path: Path, server: OriginServer) -> None
             assert daemon.answers()
         assert daemon.ended() == 0
         assert "nobody needs it" in daemon.log()
+    finally:
+        daemon.close()
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize("at_work", [False, True])
+def test_ends_when_its_home_is_deleted(tmp_path: Path, server: OriginServer, *, at_work: bool) -> None:
+    """It does not go on unseen, and leaves the folder deleted, also when it was fetching into it."""
+    daemon = DaemonProcess(tmp_path / "home", {"BGFETCH_DAEMON_LINGER": "4s"})  # looks each second
+    try:
+        daemon.start()
+        if at_work:
+            server.rate = 50_000.0
+            uid = daemon.fetch(server.url)
+            until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["downloaded"])
+        shutil.rmtree(daemon.home)
+        assert daemon.ended(within=15.0) == 0
+        assert not daemon.home.exists()
+    finally:
+        daemon.close()
+
+
+@pytest.mark.timeout(40)
+def test_ends_when_its_database_is_deleted(tmp_path: Path) -> None:
+    """It says why, and the next one begins anew."""
+    daemon = DaemonProcess(tmp_path / "home", {"BGFETCH_DAEMON_LINGER": "4s"})
+    try:
+        daemon.start()
+        for path in (daemon.home / "state").glob("bgfetch.sqlite3*"):
+            path.unlink()
+        assert daemon.ended(within=15.0) == 0
+        assert not (daemon.home / "state" / "bgfetch.sqlite3").exists()
+        assert "bgfetch.sqlite3 is gone" in daemon.log()
+        daemon.start()
+        assert daemon.answers()
     finally:
         daemon.close()
 
