@@ -233,6 +233,7 @@ class Driver:
         try:
             while not self._closing:
                 self._take_all(self._wait_for())
+                self._share_the_fate_of_the_transport()
                 self._settle()
                 self._admit()
                 self._tick()
@@ -242,6 +243,11 @@ class Driver:
             self.bulletin.give_up(bug)
             self._abandon()
             raise
+
+    def _share_the_fate_of_the_transport(self) -> None:
+        """What it has begun would never end."""
+        if self._transport.bug is not None:
+            raise self._transport.bug
 
     def _abandon(self) -> None:
         """End the other threads; what they have stored stays, as after a kill."""

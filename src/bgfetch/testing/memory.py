@@ -56,6 +56,7 @@ class MemoryTransport:
         self._errands: collections.deque[Callable[[], None]] = collections.deque()
         self._changed = threading.Condition()
         self._closing = False
+        self.bug: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="memory-transport", daemon=True)
         self._thread.start()
 

@@ -103,6 +103,11 @@ class Receiver(Protocol):
 class Transport(Protocol):
     """Makes exchanges. All methods may be called from any thread and return at once."""
 
+    @property
+    def bug(self) -> BaseException | None:
+        """What a thread of it died of, or None while they live; read from any thread. Nothing will come any more."""
+        ...
+
     def start(self, exchange: Exchange, receiver: Receiver) -> None:
         """Begin; the receiver hears of the end in every case."""
         ...

@@ -72,6 +72,7 @@ class CurlTransport:
         self._timer_at: float | None = None
         self._closing = False
         self._closed = False
+        self.bug: BaseException | None = None
         self._all_told = threading.Event()  # every receiver has heard of its end
         self._lock = threading.Lock()  # between the last errand and the end of the thread
         self._multi = pycurl.CurlMulti()
@@ -127,25 +128,34 @@ class CurlTransport:
             self._wake_write.send(b"\0")
 
     def _run(self) -> None:
-        next_tick = time.monotonic() + self._every
         try:
-            while not self._closing:
-                now = time.monotonic()
-                until = next_tick if self._timer_at is None else min(next_tick, self._timer_at)
-                for key, events in self._selector.select(max(0.0, until - now)):
-                    self._on_ready(key.fileobj, events)
-                if self._timer_at is not None and time.monotonic() >= self._timer_at:
-                    self._timer_at = None
-                    self._act(pycurl.SOCKET_TIMEOUT, 0)
-                while self._errands:
-                    self._errands.popleft()()
-                self._reap()
-                now = time.monotonic()
-                if now >= next_tick:
-                    next_tick = now + self._every
-                    self._tick(now)
+            self._loop()
+        except BaseException as bug:
+            self.bug = bug
+            raise
         finally:
-            self._shut_down()
+            try:
+                self._shut_down()
+            finally:
+                self._all_told.set()  # also where that dies of the same bug: whoever closes must not wait for ever
+
+    def _loop(self) -> None:
+        next_tick = time.monotonic() + self._every
+        while not self._closing:
+            now = time.monotonic()
+            until = next_tick if self._timer_at is None else min(next_tick, self._timer_at)
+            for key, events in self._selector.select(max(0.0, until - now)):
+                self._on_ready(key.fileobj, events)
+            if self._timer_at is not None and time.monotonic() >= self._timer_at:
+                self._timer_at = None
+                self._act(pycurl.SOCKET_TIMEOUT, 0)
+            while self._errands:
+                self._errands.popleft()()
+            self._reap()
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + self._every
+                self._tick(now)
 
     def _on_ready(self, source: object, events: int) -> None:
         if source is self._wake_read:

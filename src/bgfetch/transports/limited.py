@@ -128,6 +128,11 @@ class LimitedTransport:
         self.limiting = self._throttle.limits
         self._changed.notify()
 
+    @property
+    def bug(self) -> BaseException | None:
+        """What the transport within died of, or None."""
+        return self._inner.bug
+
     def start(self, exchange: Exchange, receiver: Receiver) -> None:
         """Begin; the receiver hears of the end in every case."""
         self._inner.start(exchange, _Counted(self, exchange, receiver))

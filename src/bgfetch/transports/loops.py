@@ -24,6 +24,11 @@ class Loops:
     def __init__(self, loops: Sequence[Transport]) -> None:
         self._loops = tuple(loops)
 
+    @property
+    def bug(self) -> BaseException | None:
+        """What the first of them died of, or None."""
+        return next((loop.bug for loop in self._loops if loop.bug is not None), None)
+
     def start(self, exchange: Exchange, receiver: Receiver) -> None:
         """Begin; the receiver hears of the end in every case."""
         self._of(exchange.flight).start(exchange, receiver)
