@@ -123,14 +123,16 @@ def test_show(command: Command, server: OriginServer) -> None:
 
 
 def test_events(command: Command, server: OriginServer) -> None:
-    """What happened, oldest first; after a number only what is new; of one or of all."""
+    """What happened, oldest first, to the worker's acknowledgement; after a number only what is new; of one or of all."""
     command("get", server.url_of("/other.bin"), "--id", "one")
     command("get", server.url_of("/nothing"), "--id", "two")
     names = [line["name"] for line in command("events", "one", "--json").objects]
-    assert (names[0], names[-1]) == ("registered", "backgroundfetchsuccess")
+    assert names == ["registered", "backgroundfetchsuccess", "acknowledged"]
     all_lines = command("events", "--json").objects
     assert [line["seq"] for line in all_lines] == sorted(line["seq"] for line in all_lines)
-    assert all_lines[-1]["name"] == "backgroundfetchfail"
+    of_two = ["registered", "backgroundfetchfail", "acknowledged"]
+    assert [line["name"] for line in all_lines] == [*names, *of_two]
+    assert [line["detail"] for line in all_lines if line["name"] == "registered"] == ["1 request"] * 2
     last = all_lines[-2]["seq"]
     assert command("events", "--after", str(last), "--json").objects == all_lines[-1:]
     assert "backgroundfetchfail" in command.process("events", "two").out

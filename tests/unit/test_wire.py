@@ -112,7 +112,7 @@ def test_looks_and_lines() -> None:
     head = ReplyHead("https://host/", 206, Headers([("etag", '"x"')]))
     for look in (Look(head, 1, 5, 9), Look(None, 0, 0, None)):
         assert unpack_look(travelled(pack_look(look))) == look
-    line = LoggedEvent(1, 2, "app", "x", 3.5, "registered", "1 requests")
+    line = LoggedEvent(1, 2, "app", "x", 3.5, "registered", "1 request")
     assert unpack_line(travelled(pack_line(line))) == line
     hello = Hello("1.0", 1, 5, "/h", 2.0, 3, ["the secrets of 'x'"])
     assert Hello.unpack(travelled(hello.pack())) == hello

@@ -26,6 +26,7 @@ from bgfetch.registrations.port import (
     Settlement,
     StateChanged,
     Wish,
+    counted,
     duplicate,
     event_type,
     new_row,
@@ -83,7 +84,7 @@ class MemoryRegistrations(Registrations):
                 RecordRow(index, without_secrets(request), key)
                 for index, (request, key) in enumerate(requests)
             ]
-            self.log(uid, now, "registered", f"{len(requests)} requests")
+            self.log(uid, now, "registered", counted(len(requests)))
             return row
 
     def active(self, scope: str, id: str) -> RegistrationRow | None:  # noqa: A002

@@ -38,6 +38,7 @@ __all__ = [
     "StateChanged",
     "Summary",
     "Wish",
+    "counted",
     "duplicate",
     "event_type",
     "new_row",
@@ -489,6 +490,11 @@ def new_row(
         until=None,
         options=options,
     )
+
+
+def counted(requests: int) -> str:
+    """How many there are, as the log says it."""
+    return "1 request" if requests == 1 else f"{requests} requests"
 
 
 def duplicate(live: RegistrationRow) -> DuplicateId:

@@ -27,6 +27,7 @@ from bgfetch.registrations.port import (
     Settlement,
     StateChanged,
     Wish,
+    counted,
     duplicate,
     event_type,
     settled_as,
@@ -87,7 +88,7 @@ class SqliteRegistrations(Registrations):
             check = checksum(uid, *columns.values())
             connection.execute(_SQL["set_checksum"], {"uid": uid, "checksum": check})
             _add_records(connection, uid, requests)
-            _log(connection, uid, now, "registered", f"{len(requests)} requests")
+            _log(connection, uid, now, "registered", counted(len(requests)))
             added = self.active(scope, id)
         assert added is not None  # noqa: S101 - written in this transaction
         return added
