@@ -9,14 +9,12 @@ from bgfetch.daemon.routes import ROUTES, Route, parameters
 from bgfetch.version import __version__
 from bgfetch.wire import Json
 from bgfetch.worker.workers import Kind
-from bgfetch.worker.workers import Kind
 
 __all__ = ["document"]
 
 _ANY: Final[Json] = {}
 _TEXT: Final[Json] = {"type": "string"}
 _WHOLE: Final[Json] = {"type": "integer", "minimum": 0}
-_LINES: Final[Json] = {"type": "array", "items": _TEXT}
 _TEXTS: Final[Json] = {"type": "object", "additionalProperties": {"type": "string"}}
 
 # What the fields of bodies are; the details are `bgfetch.wire`'s, which refuses what is wrong by name.
@@ -35,14 +33,6 @@ _FIELDS: Final[dict[str, Json]] = {
     "limit_rate": _WHOLE,
     "schedule": _TEXT,
     "paused": {"type": "boolean"},
-    "version": _TEXT,
-    "kind": {"enum": [kind.value for kind in Kind]},
-    "target": _LINES,
-    "python": _TEXT,
-    "path": _LINES,
-    "directory": _TEXT,
-    "time_limit": {"type": "number", "exclusiveMinimum": 0},
-    "mailbox": {"type": "boolean"},
     "version": _TEXT,
     "kind": {"enum": [str(kind) for kind in Kind]},
     "target": {"type": "array", "items": _TEXT, "minItems": 1},

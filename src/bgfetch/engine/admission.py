@@ -11,15 +11,18 @@ some, of a process that has ended, is not tried without them: it rests, and its 
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from bgfetch.clock import Clock
 from bgfetch.core.model import Progress, Request, State
 from bgfetch.core.urls import is_secret_header
+from bgfetch.database import Damaged
 from bgfetch.engine.runner import Runner
+from bgfetch.environment import secrets_of
 from bgfetch.errors import CacheError, InvalidRequest
 from bgfetch.registrations.port import RecordRow, RegistrationOptions, Registrations, Wish
 from bgfetch.running import Listener, Look
@@ -28,7 +31,12 @@ __all__ = ["Admission", "Window"]
 
 _POLL: Final = 0.25  # s between looks at whether another process has written: 20 microseconds each
 _AGAIN: Final = 1.0  # s until what somebody else runs, or the store refused, is tried again
+_MEND_AGAIN: Final = 60.0  # s: looking at every row is no small thing
 _WORKING: Final = frozenset({State.QUEUED, State.RUNNING, State.VERIFYING})
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,7 @@ class Admission:
         runner: Works on what is admitted.
         clock: The time.
         window: How many at once.
+        mend: Called on a thread of ours where the store turns out to be damaged, once a minute at the most.
     """
 
     def __init__(
@@ -61,11 +70,14 @@ class Admission:
         clock: Clock,
         *,
         window: Window | None = None,
+        mend: Callable[[], None] = _nothing,
     ) -> None:
         self._registrations = registrations
         self._runner = runner
         self._clock = clock
         self._window = window or Window()
+        self._mend = mend
+        self._mend_again = -math.inf
         self._watchers: list[Callable[[], None]] = []
         self._lock = threading.RLock()
         self._secrets: dict[int, Sequence[Request]] = {}
@@ -198,7 +210,8 @@ class Admission:
     @property
     def would_lose(self) -> list[int]:
         """Unfinished registrations whose secrets are nowhere but here."""
-        return sorted(self._secrets)
+        told = [uid for uid, environment in list(self._environments.items()) if secrets_of(environment)]
+        return sorted({*self._secrets, *told})
 
     def poke(self) -> None:
         """Look at the store at once."""
@@ -219,7 +232,7 @@ class Admission:
         while not self._closing:
             woken = self._woken.is_set()
             self._woken.clear()
-            with contextlib.suppress(CacheError):  # locked, or a full disk: asked again at the next turn
+            with self._tolerated():  # locked, or a full disk: asked again at the next turn
                 now = self._registrations.data_version()
                 if now != version:
                     version = now
@@ -241,11 +254,21 @@ class Admission:
             if self._closing:
                 return
             if uid not in held and uid not in passed_over:
-                with (
-                    self._lock,
-                    contextlib.suppress(CacheError),
-                ):  # one that cannot be read keeps nobody else waiting
+                with self._tolerated(), self._lock:  # one that cannot be read keeps nobody else waiting
                     self._admit(uid)
+
+    @contextlib.contextmanager
+    def _tolerated(self) -> Iterator[None]:
+        try:
+            yield
+        except Damaged:
+            now = self._clock.monotonic()
+            if now >= self._mend_again:
+                self._mend_again = now + _MEND_AGAIN
+                with contextlib.suppress(CacheError):
+                    self._mend()
+        except CacheError:
+            pass
 
     def _working(self, held: frozenset[int]) -> int:
         told = (self._runner.last(uid) for uid in held)

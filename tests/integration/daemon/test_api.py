@@ -184,3 +184,8 @@ def test_a_row_that_can_never_work(daemon: DaemonProcess, server: OriginServer) 
         bad = store.add("app", "bad", [(Request("http://127.0.0.1:9/"), "a" * 64)], now=1.0)
     assert "port 9" in daemon.settled(bad.uid)["failure_detail"]
     assert daemon.settled(daemon.fetch(server.url))["result"] == "success"
+
+
+def test_document(daemon: DaemonProcess) -> None:
+    """It describes itself."""
+    assert "/v1/registrations/{uid}/run" in daemon.call("GET", "/v1/openapi.json")["paths"]
