@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from tests.daemons import DaemonProcess, until
 
 from bgfetch.testing import Exchange, OriginServer, plain
 
@@ -77,6 +78,30 @@ def test_goes_on_after_a_kill(example: str, tmp_path: Path) -> None:
         assert code == 0, err
         assert Path(out.strip()).read_bytes() == BODY
         assert origin.bytes_sent - before < 1_100_000  # what is missing, and at most a piece
+
+
+def test_an_app_hands_over_and_leaves(tmp_path: Path) -> None:
+    """It ends before its model is here; the daemon runs its worker; run again, the app prints the path."""
+    home = DaemonProcess(tmp_path / "home")
+    with OriginServer({"/llm.gguf": BODY}, rate=1e6) as origin:
+
+        def app() -> tuple[int, str, str]:
+            said = subprocess.run(
+                [sys.executable, "03_app.py", origin.url, SHA256],
+                env=home.environ, cwd=ROOT / "examples", capture_output=True, text=True, timeout=15, check=False,
+            )  # fmt: skip
+            return said.returncode, said.stdout, said.stderr
+
+        try:
+            assert app()[:2] == (0, "model is on its way; this app ends now\n")
+            until(lambda: "acknowledged" in home.command("events", "--json").stdout)
+            assert len(home.call("GET", "/v1/registrations")["registrations"]) == 1
+            code, out, err = app()
+        finally:
+            assert home.command("daemon", "stop").returncode == 0
+    assert code == 0, err
+    assert Path(out.strip()).read_bytes() == BODY
+    assert "3,000,000 bytes are in the cache" in home.address.worker_log("example-app").read_text("utf-8")
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:

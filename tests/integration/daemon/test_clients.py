@@ -19,6 +19,7 @@ import bgfetch
 import bgfetch.blocking
 from bgfetch.api import App
 from bgfetch.config import load
+from bgfetch.registrations.port import LoggedEvent
 from bgfetch.testing import OriginServer
 from bgfetch.wiring import Wiring
 
@@ -184,6 +185,95 @@ def test_messages_reach_the_application_that_is_there(home: DaemonProcess) -> No
             ]
 
     asyncio.run(story())
+
+
+_WORKER = """
+from bgfetch.worker import on
+
+@on("backgroundfetchsuccess")
+async def downloaded(event):
+    cache = await event.caches.open("models")
+    for record in await event.registration.match_all():
+        await cache.put(record.request, await record.response_ready)
+    await event.update_ui(title="here")
+    for client in await event.clients.match_all():
+        await client.post_message({"id": event.registration.id})
+"""
+
+
+def test_a_worker_that_an_application_registered_is_run_by_the_daemon(
+    home: DaemonProcess, server: OriginServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found where the application found it, puts the response away, renames it and tells who is there."""
+    (tmp_path / "story_worker.py").write_text(_WORKER, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    async def story() -> str:
+        async with bgfetch.connect("app") as app:
+            await app.register("story_worker")
+            messages = app.messages()
+            told = asyncio.ensure_future(anext(messages))
+            await asyncio.to_thread(until, home.answers)
+            await asyncio.to_thread(until, lambda: home.call("GET", "/v1/clients", scope="app")["clients"])
+            made = await app.background_fetch.fetch("m", server.url, title="on its way")
+            assert await told == {"id": "m"}
+            found = await (await app.caches.open("models")).match(server.url)
+            assert found is not None
+            await asyncio.to_thread(until, lambda: made.title == "here")
+            return str(found.path)
+
+    assert Path(asyncio.run(story())).stat().st_size == SIZE
+    until(lambda: any(line.name == "acknowledged" for line in events_of(home)))
+    log = home.address.worker_log("app").read_text("utf-8")
+    assert "Error" not in log
+
+
+def events_of(home: DaemonProcess) -> list[LoggedEvent]:
+    """What happened."""
+    with home.store() as store:
+        return store.events()
+
+
+def test_an_application_outlives_a_restart_of_its_daemon(home: DaemonProcess, server: OriginServer) -> None:
+    """The daemon says goodbye, the next one is found, and what was asked for with a secret is said again."""
+    server.rate = 1e6
+
+    async def story() -> None:
+        async with bgfetch.connect("app") as app:
+            secret = bgfetch.Headers([("Authorization", "Bearer canary")])
+            made = await app.background_fetch.fetch("m", bgfetch.Request(server.url, headers=secret))
+            restarted = False
+            async for progress in made:
+                if progress.downloaded > 1 << 20 and not restarted:
+                    restarted = True
+                    said = await asyncio.to_thread(home.command, "daemon", "restart")
+                    assert said.returncode == 0, said.stderr
+            assert restarted
+            assert made.result is bgfetch.Result.SUCCESS
+
+    asyncio.run(story())
+    assert {request.headers.get("authorization") for request in server.requests} == {"Bearer canary"}
+
+
+def test_a_daemon_that_was_told_to_end_is_not_started_again_by_who_listens(
+    home: DaemonProcess, server: OriginServer
+) -> None:
+    """Who waits is told that it was asked to end, and that what came is kept."""
+    server.rate = 300_000
+
+    async def story() -> None:
+        async with bgfetch.connect("app") as app:
+            made = await app.background_fetch.fetch("m", server.url)
+            await asyncio.to_thread(until, lambda: made.downloaded)
+            waiting = asyncio.ensure_future(made.wait())
+            said = await asyncio.to_thread(home.command, "daemon", "stop")
+            assert said.returncode == 0
+            with pytest.raises(bgfetch.BgfetchError, match="told to end"):
+                await waiting
+
+    asyncio.run(story())
+    assert home.answers() is None
+    assert holds(home, 0)
 
 
 def test_a_script_ends_the_daemon_is_killed_three_times_and_the_model_arrives(
