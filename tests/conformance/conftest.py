@@ -36,7 +36,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def _home(runs: str, folders: pytest.TempPathFactory) -> Iterator[str]:
     told = {"HOME": str(folders.mktemp("home")), "IN_PROCESS": str(int(runs == "in-process"))}
-    told |= {"RETRY_SCALE": "0.05", "HEAD_TIMEOUT": "5", "SILENCE_TIMEOUT": "5"}
+    told |= {"ATTEMPTS": "6", "RETRY_SCALE": "0.05", "HEAD_TIMEOUT": "5", "SILENCE_TIMEOUT": "5"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in told.items():
             patch.setenv(f"BGFETCH_{name}", value)
