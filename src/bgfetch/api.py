@@ -16,12 +16,12 @@ from bgfetch.config import load
 from bgfetch.core.model import Progress, Request, Result
 from bgfetch.core.names import name_from_url
 from bgfetch.core.urls import redacted
-from bgfetch.errors import NetworkError
+from bgfetch.errors import CacheError, NetworkError
 from bgfetch.getting import Getting, Outcome
 from bgfetch.shelf import Shelf
 from bgfetch.sources.https import checked_request
 from bgfetch.terminal.bar import Bar
-from bgfetch.wiring import Wiring
+from bgfetch.wiring import Wiring, mended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -143,21 +143,41 @@ def _get(
 ) -> Path:
     wiring = Wiring(load())
     try:
-        getting, shelf = Getting(wiring, scope), Shelf(wiring, scope)
-        if getting.missing([request], shelf):
-            started(getting)
-            with Bar(quiet=progress is not None) as bar:
-                told = _tell(bar, name_from_url(request.url), progress)
-                outcome = getting.get([request], told=told, timeout=timeout)
-            (record,) = _succeeded(wiring, scope, outcome).records
-            found = shelf.fetched(record, request)
-        else:
-            found = shelf.cached(request)
-        if found is None:
-            raise NetworkError(f"{redacted(request.url)} was fetched, but its file is gone again")
-        return found.path
+        return _got(wiring, request, scope, timeout, progress, started)
+    except CacheError as error:
+        wiring.close()
+        if not mended(wiring.settings, error):
+            raise
     finally:
         wiring.close()
+    wiring = Wiring(load())
+    try:
+        return _got(wiring, request, scope, timeout, progress, started)
+    finally:
+        wiring.close()
+
+
+def _got(
+    wiring: Wiring,
+    request: Request,
+    scope: str,
+    timeout: float | None,
+    progress: Callable[[Progress], None] | None,
+    started: Callable[[Getting], None],
+) -> Path:
+    getting, shelf = Getting(wiring, scope), Shelf(wiring, scope)
+    if getting.missing([request], shelf):
+        started(getting)
+        with Bar(quiet=progress is not None) as bar:
+            told = _tell(bar, name_from_url(request.url), progress)
+            outcome = getting.get([request], told=told, timeout=timeout)
+        (record,) = _succeeded(wiring, scope, outcome).records
+        found = shelf.fetched(record, request)
+    else:
+        found = shelf.cached(request)
+    if found is None:
+        raise NetworkError(f"{redacted(request.url)} was fetched, but its file is gone again")
+    return found.path
 
 
 def _succeeded(wiring: Wiring, scope: str, outcome: Outcome) -> Outcome:

@@ -167,6 +167,22 @@ class Database:
         if found != [("ok",)]:
             raise Damaged(f"{self.path} is damaged: {found[0][0]}")
 
+    def copy_aside(self, *, now: float) -> Path:
+        """Keep a copy of all there is as `<name>.damaged-<now>`, for a person to look into.
+
+        Raises:
+            StoreFull, CacheError: There is no room for one, or it cannot be written.
+        """
+        with _files_translated(self.path), _translated(self.path):
+            aside = _free_name(self.path, now)
+            os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            copy = sqlite3.connect(aside)
+            try:
+                self._connection().backup(copy)
+            finally:
+                copy.close()
+            return aside
+
     def rebuilt(self) -> None:
         """Note that what could be saved is in the fresh file; `was_rebuilt` is False from now on."""
         with self.write() as connection:
@@ -398,10 +414,15 @@ def _file_number(path: Path) -> int:
 
 def _set_aside(path: Path, now: float) -> Path:
     """Rename the log first: a fresh database must never meet the log of a damaged one."""
-    stamp = int(now)
-    while (aside := path.with_name(f"{path.name}.damaged-{stamp}")).exists():
-        stamp += 1
+    aside = _free_name(path, now)
     for suffix in ("-wal", "-shm", ""):
         with suppress(FileNotFoundError):
             os.replace(f"{path}{suffix}", f"{aside}{suffix}")  # noqa: PTH105 - names with a suffix, not paths
+    return aside
+
+
+def _free_name(path: Path, now: float) -> Path:
+    stamp = int(now)
+    while (aside := path.with_name(f"{path.name}.damaged-{stamp}")).exists():
+        stamp += 1
     return aside

@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # libcurl, asyncio and the engine cost more to import than mo
     from bgfetch.worker.scopes import Scopes
     from bgfetch.worker.workers import Workers
 
-__all__ = ["Wiring"]
+__all__ = ["Wiring", "mended"]
 
 _LOOPS = 2  # more gain nothing: the kernel and the disk are the limit then
 
@@ -104,12 +104,34 @@ class Wiring:
     def _rebuild(self, database: Database) -> None:
         from bgfetch.cache.entries import SqliteEntries
         from bgfetch.cache.maintenance import Kept
-        from bgfetch.cache.rebuild import rebuild
-        from bgfetch.registrations.sqlite import SqliteRegistrations
+        from bgfetch.mending import rebuild_all
 
         kept = Kept(SqliteEntries(database), self.blobs, self.partials, self.links, self.vfs)
-        rebuild(kept, SqliteRegistrations(database), now=self.clock.now())
-        database.rebuilt()
+        rebuild_all(database, kept, now=self.clock.now())
+
+    def mend(self) -> str:
+        """Make a damaged database good, before anything is asked of what works with it.
+
+        Returns:
+            What was done, in words; "" where nothing is wrong that could be mended.
+
+        Raises:
+            CacheError: There is no room, or it cannot be written.
+        """
+        from bgfetch.database import Damaged
+        from bgfetch.mending import mend_rows
+
+        try:
+            return mend_rows(self.database, self.kept, now=self.clock.now())
+        except Damaged as error:
+            self.database.start_over(now=self.clock.now()).close()
+            for name in ("database", "registrations", "entries", "kept", "eviction", "room"):
+                self.__dict__.pop(name, None)
+            found = len(self.registrations.listing()), len(self.entries.placed())
+            return (
+                f"{error}: it is set aside beside the new one, which was made again with {found[0]} registrations and "
+                f"{found[1]} cache entries from the files"
+            )
 
     @cached_property
     def registrations(self) -> SqliteRegistrations:
@@ -420,6 +442,23 @@ class Wiring:
         if self.vfs.size(tag) is None:
             self.vfs.make_directory(self.root)
             self.vfs.replace(tag, _TAG.encode(), durable=False)
+
+
+def mended(settings: Settings, error: CacheError) -> str:
+    """What was done about an error of the store of a home: "" where it is no damage, or none that could be mended.
+
+    Raises:
+        CacheError: There is no room to mend it, or it cannot be written.
+    """
+    from bgfetch.database import Damaged
+
+    if not isinstance(error, Damaged):
+        return ""
+    wiring = Wiring(settings)
+    try:
+        return wiring.mend()
+    finally:
+        wiring.close()
 
 
 def _bearable() -> int:

@@ -30,7 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"caches", "eviction"}),
     frozenset({"registration"}),
     frozenset({"manager", "event"}),  # the standard's own objects end here
-    frozenset({"errand"}),  # what caches fetch with
+    frozenset({"errand", "mending"}),  # what caches fetch with; a damaged database made good
     frozenset({"wiring"}),  # the one place that picks implementations
     frozenset({"shelf", "handling", "rehearsal"}),  # files that are here; one event in a process of its own
     frozenset({"getting"}),  # the main job, whole

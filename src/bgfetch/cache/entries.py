@@ -198,6 +198,27 @@ class SqliteEntries(Entries):
     def pin(self, entry_id: int, *, pinned: bool) -> None:
         self._change("pin", {"entry_id": entry_id, "pinned": pinned})
 
+    def unreadable(self) -> list[int]:
+        """Entries that are not what was written."""
+        return [entry_id for (entry_id,) in self._rows("entry_ids", {}) if not self._is_readable(entry_id)]
+
+    def mend(self) -> int:
+        """Remove entries that are not what was written; how many.
+
+        Raises:
+            Damaged: The file itself is, not only rows of it.
+        """
+        lost = self.unreadable()
+        with self._database.write() as connection:
+            connection.executemany(_SQL["remove"], [{"entry_id": entry_id} for entry_id in lost])
+        return len(lost)
+
+    def _is_readable(self, entry_id: int) -> bool:
+        try:
+            return bool(self._unpacked(self._rows("entry", {"entry_id": entry_id})))
+        except Damaged:
+            return False
+
     def _answers(self, cache_id: int, query: Request, options: QueryOptions) -> list[Entry]:
         place = {"cache_id": cache_id, "bare_url": url_key(query.url, ignore_search=True)}
         return [

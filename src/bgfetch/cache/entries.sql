@@ -61,3 +61,11 @@ UPDATE entries SET last_used = :now WHERE entry_id = :entry_id AND last_used < :
 
 -- name: pin
 UPDATE entries SET pinned = :pinned WHERE entry_id = :entry_id
+
+-- name: entry_ids
+SELECT entry_id FROM entries ORDER BY entry_id
+
+-- name: entry
+SELECT entry_id, cache_id, url, method, request, reply, blob, size, verified, digest, added_at, checksum,
+       last_used, pinned
+FROM entries WHERE entry_id = :entry_id

@@ -49,18 +49,23 @@ class Rebuilt:
     entries: int
 
 
-def rebuild(kept: Kept, register: Register, *, now: float) -> Rebuilt:
+def rebuild(kept: Kept, register: Register, *, now: float, entries_lost: bool = False) -> Rebuilt:
     """Add again what the files say and the database does not.
 
     Args:
         kept: The stores, over the fresh database.
         register: The registrations in it.
         now: Instant of what is added, seconds since the epoch.
+        entries_lost: Whether a body that a registration knows may have lost its entry. Else it has none because its
+            event was not handled yet, or by somebody who wanted none.
 
     Raises:
         CacheError: The database refuses.
     """
-    return Rebuilt(tuple(_registrations(kept, register, now)), _entries(kept, register, now))
+    return Rebuilt(
+        tuple(_registrations(kept, register, now)),
+        _entries(kept, set() if entries_lost else register.blobs(), now),
+    )
 
 
 def _registrations(kept: Kept, register: Register, now: float) -> Iterator[tuple[str, str]]:
@@ -69,7 +74,7 @@ def _registrations(kept: Kept, register: Register, now: float) -> Iterator[tuple
     for key, facts in kept.partials.facts():
         request = _request(facts)
         # Facts name no method: only a GET has this key, and nothing else may be sent again.
-        if request is None or key in known or request_key(request) != key:
+        if request is None or key in known or request_key(request) != key or _is_whole(kept, key):
             continue
         place = (facts.scope, facts.id or default_id([request]))
         groups.setdefault(place, []).append((request, key, facts.title))
@@ -83,6 +88,12 @@ def _registrations(kept: Kept, register: Register, now: float) -> Iterator[tuple
         yield scope, name
 
 
+def _is_whole(kept: Kept, key: str) -> bool:
+    """Whether it got its final name before its process ended: then it is an entry, and nothing is to be fetched."""
+    placed = kept.blobs.promised(kept.partials.path(key))
+    return placed is not None and kept.blobs.size(placed.blob) == placed.size
+
+
 def _request(facts: PartialFacts) -> Request | None:
     """What was asked; None where the file does not say anything that could be asked."""
     try:
@@ -92,8 +103,8 @@ def _request(facts: PartialFacts) -> Request | None:
     return Request(url, headers=Headers(facts.headers), integrity=integrity)
 
 
-def _entries(kept: Kept, register: Register, now: float) -> int:
-    known = kept.entries.blobs() | register.blobs()
+def _entries(kept: Kept, known: set[str], now: float) -> int:
+    known = kept.entries.blobs() | known
     lost = [name for name in kept.blobs.names() if name not in known]
     # Newest first, since of several versions of one URL the first that is put stays.
     lost.sort(key=lambda name: kept.vfs.touched(kept.blobs.path(name)) or 0.0, reverse=True)

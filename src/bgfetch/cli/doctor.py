@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +22,9 @@ from bgfetch.core.urls import redacted
 from bgfetch.errors import BgfetchError
 from bgfetch.terminal.words import bytes_in_words
 from bgfetch.version import __version__
+
+if TYPE_CHECKING:
+    from bgfetch.wiring import Wiring
 
 __all__ = ["doctor"]
 
@@ -125,36 +128,36 @@ def _database(settings: Settings, *, repair: bool) -> Iterator[Finding]:
         yield Finding("database", "warning", f"a damaged one was set aside earlier: {', '.join(aside)}")
     wiring = Wiring(settings)
     try:
-        wiring.database.check()
-        yield Finding("database", "ok", f"{path} is sound")
+        yield _mended(wiring, path) if repair else _checked(wiring, path)
     except Damaged as error:
-        yield _started_over(wiring) if repair else _damaged(error)
+        yield _damaged(str(error))
     except BgfetchError as error:
         yield Finding("database", "wrong", str(error))
     finally:
         wiring.close()
 
 
-def _damaged(error: BgfetchError) -> Finding:
+def _damaged(what: str) -> Finding:
     return Finding(
         "database",
         "wrong",
-        f"{error}; `bgfetch doctor --repair` sets it aside and makes it again from the files",
+        f"{what}; `bgfetch doctor --repair` keeps it aside and makes what is damaged again from the files",
     )
 
 
-def _started_over(wiring: Any) -> Finding:
-    """Opening the fresh file makes it again: wiring sees that it was started over."""
-    database = wiring.database
-    database.start_over(now=wiring.clock.now()).close()
-    del wiring.database
-    found = len(wiring.registrations.listing()), len(wiring.entries.placed())
-    return Finding(
-        "database",
-        "warning",
-        f"it was damaged, is set aside beside the new one, and was made again with {found[0]} registrations "
-        f"and {found[1]} cache entries",
-    )
+def _checked(wiring: Wiring, path: Path) -> Finding:
+    wiring.database.check()
+    rows = len(wiring.registrations.unreadable()) + len(wiring.entries.unreadable())
+    return _damaged(f"{path} has {rows} damaged rows") if rows else _sound(path)
+
+
+def _mended(wiring: Wiring, path: Path) -> Finding:
+    words = wiring.mend()
+    return Finding("database", "warning", words) if words else _sound(path)
+
+
+def _sound(path: Path) -> Finding:
+    return Finding("database", "ok", f"{path} is sound")
 
 
 def _clock(home: Path) -> Iterator[Finding]:

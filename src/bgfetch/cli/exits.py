@@ -17,7 +17,11 @@ from bgfetch.errors import (
     QuotaExceeded,
 )
 
-__all__ = ["MEANING", "Exit", "exit_of", "exit_of_failure"]
+__all__ = ["MEANING", "Exit", "Mended", "exit_of", "exit_of_failure"]
+
+
+class Mended(Exception):
+    """What the command met was damaged and no longer is, as the message says: the command may be run once more."""
 
 
 class Exit(IntEnum):

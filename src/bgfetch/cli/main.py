@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from bgfetch.cli.exits import Exit, exit_of
+from bgfetch.cli.exits import Exit, Mended, exit_of
 from bgfetch.errors import BgfetchError
 from bgfetch.version import __version__
 
@@ -78,7 +78,7 @@ def main(args: list[str] | None = None) -> None:
 def run(args: list[str] | None = None) -> int:
     """Run the command line; its exit code."""
     try:
-        outcome: Any = cli.main(args=args, prog_name="bgfetch", standalone_mode=False)
+        outcome = _outcome(args)
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except (click.Abort, KeyboardInterrupt):
@@ -89,6 +89,9 @@ def run(args: list[str] | None = None) -> int:
     except BgfetchError as error:
         _say(str(error))
         return exit_of(error)
+    except Mended as error:  # damaged again at once: the disk is ill
+        _say(f"{error}; and it was damaged once more at once")
+        return Exit.NO_ROOM
     except BrokenPipeError:  # whoever read the output has seen enough; nothing more may be written to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
@@ -96,6 +99,18 @@ def run(args: list[str] | None = None) -> int:
         _say(str(error))
         return Exit.NO_ROOM
     return int(outcome or 0)
+
+
+def _outcome(args: list[str] | None) -> Any:
+    try:
+        return _called(args)
+    except Mended as mended:
+        _say(str(mended))
+    return _called(args)
+
+
+def _called(args: list[str] | None) -> Any:
+    return cli.main(args=args, prog_name="bgfetch", standalone_mode=False)
 
 
 def _say(text: str) -> None:

@@ -161,3 +161,20 @@ SELECT count(*) FROM registrations WHERE settled_at IS NULL
 
 -- name: last_line
 SELECT coalesce(max(seq), 0) FROM log
+
+-- name: uids
+SELECT uid FROM registrations ORDER BY uid
+
+-- Compared as bytes, and undecodable texts with them: Python would refuse to read those.
+-- name: strange_events
+SELECT event_id, uid FROM outbox
+WHERE type NOT IN ('backgroundfetchsuccess', 'backgroundfetchfail', 'backgroundfetchabort', 'backgroundfetchclick')
+
+-- name: retype
+UPDATE OR IGNORE outbox SET type = :type WHERE event_id = :event_id
+
+-- name: texts_of_log
+SELECT seq, CAST(name AS BLOB), CAST(detail AS BLOB) FROM log ORDER BY seq
+
+-- name: unlog
+DELETE FROM log WHERE seq = :seq

@@ -224,6 +224,36 @@ class SqliteRegistrations(Registrations):
     def data_version(self) -> int:
         return self._database.data_version()
 
+    def unreadable(self) -> list[int]:
+        """Registrations of which a row is not what was written: those that nobody has asked for yet, too."""
+        return [uid for (uid,) in self._rows("uids") if not self._is_readable(uid)]
+
+    def mend(self) -> tuple[int, int]:
+        """Purge registrations of which a row is not what was written, and mend what is told of others; how many of each.
+
+        Raises:
+            Damaged: The file itself is, not only rows of it.
+        """
+        lost = self.unreadable()
+        with self._database.write() as connection:
+            connection.executemany(_SQL["purge"], [{"uid": uid} for uid in lost])
+            strange = connection.execute(_SQL["strange_events"]).fetchall()
+            for event_id, uid in strange:
+                row = self.get(uid)
+                settled = row is not None and row.settled_at is not None
+                type_ = event_type(row.result, row.failure_reason) if row and settled else EventType.CLICK
+                connection.execute(_SQL["retype"], {"event_id": event_id, "type": type_.value})
+            garbled = [seq for seq, *texts in self._rows("texts_of_log") if not all(map(_is_text, texts))]
+            connection.executemany(_SQL["unlog"], [{"seq": seq} for seq in garbled])
+        return len(lost), len(strange) + len(garbled)
+
+    def _is_readable(self, uid: int) -> bool:
+        try:
+            row, records = self.get(uid), self.records(uid)
+        except Damaged:
+            return False
+        return row is not None and bool(records)
+
     def _rows(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         return self._database.rows(_SQL[query], parameters)
 
@@ -364,6 +394,14 @@ class _Transaction:
             self._stale.add(uid)
         else:
             self._events[uid] = row[0]
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _add_records(connection: sqlite3.Connection, uid: int, requests: Sequence[tuple[Request, str]]) -> None:
