@@ -6,8 +6,10 @@ operation returns a new one.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
 __all__ = ["Span", "Spans"]
@@ -23,6 +25,9 @@ class Span(NamedTuple):
     def length(self) -> int:
         """Bytes in it."""
         return self.stop - self.start
+
+
+_start, _stop = itemgetter(0), itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,14 @@ class Spans:
     def add(self, span: tuple[int, int]) -> Spans:
         """The set with this span as well."""
         start, stop = span
-        if self.items and start < stop:  # the common case by far: the last span grows
-            last = self.items[-1]
-            if last.start <= start <= last.stop:
-                return Spans((*self.items[:-1], Span(last.start, max(last.stop, stop))))
-        return Spans.of((*self.items, span))
+        if start >= stop:
+            return self
+        items = self.items
+        first = bisect_left(items, start, key=_stop)  # the spans that it touches are merged with it
+        after = bisect_right(items, stop, key=_start)
+        if first < after:
+            start, stop = min(start, items[first].start), max(stop, items[after - 1].stop)
+        return Spans((*items[:first], Span(start, stop), *items[after:]))
 
     def union(self, other: Iterable[tuple[int, int]]) -> Spans:
         """The set with all of those as well."""
@@ -76,11 +84,13 @@ class Spans:
     def remove(self, span: tuple[int, int]) -> Spans:
         """The set without this span."""
         start, stop = span
-        kept: list[tuple[int, int]] = []
-        for item in self.items:
-            kept.append((item.start, min(item.stop, start)))
-            kept.append((max(item.start, stop), item.stop))
-        return Spans.of(kept) if start < stop else self
+        items = self.items
+        first = bisect_right(items, start, key=_stop)
+        after = bisect_left(items, stop, key=_start)
+        if start >= stop or first >= after:
+            return self
+        ends = (Span(items[first].start, start), Span(stop, items[after - 1].stop))
+        return Spans((*items[:first], *(end for end in ends if end.length > 0), *items[after:]))
 
     def without(self, other: Iterable[tuple[int, int]]) -> Spans:
         """The set without any of those."""
@@ -91,7 +101,10 @@ class Spans:
 
     def gaps(self, total: int) -> Spans:
         """What is missing of `[0, total)`."""
-        return Spans((Span(0, total),) if total > 0 else ()).without(self.items)
+        starts = (0, *map(_stop, self.items))
+        stops = (*map(_start, self.items), total)
+        missing = (Span(start, min(stop, total)) for start, stop in zip(starts, stops, strict=True))
+        return Spans(tuple(gap for gap in missing if gap.length > 0))
 
     def ends_at(self, offset: int) -> bool:
         """Whether one of its spans ends there."""

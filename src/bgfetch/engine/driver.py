@@ -389,11 +389,11 @@ class Driver:
             self._landed(task, event)
         elif isinstance(event, on.ReplyJudged):
             self._answered(task, event)
-        before = machine.known
+        before = machine.total, machine.etag
         for command in machine.handle(event, now=self._now(), chance=self._clock.chance()):
             self._execute(task, command)
         self._note_outage(task, event)
-        if machine.known.total != before.total or machine.etag != before.etag:
+        if (machine.total, machine.etag) != before:
             self._learned(task)
         if task.finish is None:
             self._reschedule(task)
