@@ -20,7 +20,7 @@ from bgfetch.address import private_directory
 from bgfetch.client.connection import Connection, Query, Stream
 from bgfetch.errors import BgfetchError, DaemonNotRunning, ProtocolMismatch
 from bgfetch.version import __version__
-from bgfetch.wire import PROTOCOL, Hello, Json
+from bgfetch.wire import PROTOCOL, Hello, Json, load
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -136,12 +136,19 @@ class Daemon:
         with contextlib.suppress(DaemonNotRunning):
             self._connection.call("POST", "/v1/stop", {})
         until = time.monotonic() + _PATIENCE
-        while (found := self._found()) is not None and found.pid == hello.pid:
+        while self._announced() == hello.pid and _lives(hello.pid):
             if time.monotonic() > until:
                 raise DaemonNotRunning(
                     f"the daemon of version {hello.version}, pid {hello.pid}, does not end"
                 )
             time.sleep(_STEP)
+
+    def _announced(self) -> int:
+        """Which process says of itself that it is the daemon: it takes that away last. 0 where none does."""
+        try:
+            return int(load(self._connection.address.facts.read_bytes(), "daemon.json")["pid"])
+        except (OSError, BgfetchError, KeyError, TypeError, ValueError):
+            return 0
 
     def _begun(self) -> Hello:
         """One that answers, begun by this process or by another one that is quicker."""
@@ -254,6 +261,16 @@ def _taken(lock: FileLock) -> bool:
         lock.acquire()
     except Timeout:
         return False
+    return True
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
     return True
 
 

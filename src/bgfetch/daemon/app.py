@@ -26,6 +26,7 @@ from bgfetch.errors import (
     BgfetchError,
     CacheError,
     DaemonError,
+    DaemonNotRunning,
     DuplicateId,
     InvalidRequest,
     InvalidState,
@@ -39,6 +40,7 @@ __all__ = ["application", "status_of"]
 
 _LOG: Final = logging.getLogger(__name__)
 _THREADS: Final = 8  # for handlers: each waits for the store, which has one writer
+_ENDING: Final = "the daemon is ending; the next one goes on"
 _STATUS: Final[tuple[tuple[type[BgfetchError], int], ...]] = (
     (TooLarge, 413),
     (DuplicateId, 409),
@@ -49,6 +51,7 @@ _STATUS: Final[tuple[tuple[type[BgfetchError], int], ...]] = (
     (QuotaExceeded, 507),
     (ProtocolMismatch, 426),
     (CacheError, 503),
+    (DaemonNotRunning, 503),
 )
 
 
@@ -126,11 +129,15 @@ class _Endpoint:
         body = await request.body()
         call = Call(request.path_params, request.query_params, load(body, "the body") if body else {})
         loop = asyncio.get_running_loop()
+        if self._state.ending:
+            raise DaemonNotRunning(_ENDING)
         try:
             answer = await loop.run_in_executor(self._pool, self._handler, self._state, call)
         except BgfetchError:
             raise
-        except Exception as bug:  # noqa: BLE001 - whatever it is, who asked must be told
+        except Exception as bug:
+            if self._state.ending:  # its store was closed meanwhile
+                raise DaemonNotRunning(_ENDING) from bug
             # What it is stands in the log; what was in the values may be secret.
             _LOG.exception("%s %s failed", request.method, request.scope["path"])
             told = DaemonError(f"bgfetch itself failed ({type(bug).__name__}); see the daemon's log")

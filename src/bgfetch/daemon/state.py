@@ -32,6 +32,7 @@ class State:
         stop: Ends it; may be called from any thread.
         deliver: Says that an event may be due; may be called from any thread.
         notices: Tells people what is over, where there is a desktop.
+        ending: Whether its parts are being closed, so that it can answer nothing any more.
     """
 
     wiring: Wiring
@@ -43,6 +44,7 @@ class State:
     stop: Callable[[], None]
     deliver: Callable[[], None] = _nothing
     notices: Notices | None = None
+    ending: bool = False
 
     def begin(self) -> None:
         """Fetch and deliver from now on."""
@@ -98,6 +100,7 @@ class State:
 
     def close(self) -> None:
         """Stop what runs, keeping every byte."""
+        self.ending = True
         self.wiring.worker.close()
         self.admission.close()
         self.wiring.close()

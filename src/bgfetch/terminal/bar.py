@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from bgfetch.core.model import Progress, State
+from bgfetch.core.model import Progress, Result, State
 from bgfetch.core.names import printable
 from bgfetch.terminal.notebook import Notebook, in_notebook
 from bgfetch.terminal.words import bytes_in_words, seconds_in_words, state_in_words
@@ -56,7 +56,7 @@ class Bar:
     def show(self, name: str, progress: Progress) -> None:
         """Draw this state of what has this name."""
         if self._notebook is not None:
-            total = progress.download_total
+            total = _total(progress)
             share = progress.downloaded / total if total else None
             size = f"{bytes_in_words(progress.downloaded)}/{bytes_in_words(total) if total else '?'}"
             self._notebook.show(name, share, f"{size} {_doing(progress)}")
@@ -81,7 +81,7 @@ class Bar:
         table.add_column(no_wrap=True, justify="right")
         table.add_column(no_wrap=True, justify="right", ratio=3)
         for name, progress in self._rows.items():
-            total = progress.download_total
+            total = _total(progress)
             table.add_row(
                 Text(printable(name), overflow="ellipsis"),
                 ProgressBar(total=total or None, completed=progress.downloaded, pulse=not total),
@@ -89,6 +89,11 @@ class Bar:
                 Text(_doing(progress), overflow="ellipsis"),
             )
         return table
+
+
+def _total(progress: Progress) -> int:
+    """Bytes in all, 0 where nobody knows: of what is whole, what is here."""
+    return progress.downloaded if progress.result is Result.SUCCESS else progress.download_total
 
 
 def _doing(progress: Progress) -> str:

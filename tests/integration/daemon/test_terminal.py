@@ -53,6 +53,10 @@ class Terminal:
         while said not in self.seen:
             assert self._read(end), self.seen
 
+    def read_more(self) -> None:
+        """Take what is drawn next."""
+        assert self._read(time.monotonic() + 10.0), self.seen
+
     def type(self, keys: bytes) -> None:
         """Press keys."""
         os.write(self._ours, keys)
@@ -107,11 +111,8 @@ def test_ctrl_c_leaves_the_terminal_whole(
 ) -> None:
     """The table is drawn and drawn again in its place; Ctrl-C ends the looking only."""
     terminal.read_until(b"Gemma")
-    shares = set[bytes]()
-    while len(shares) < 3:
-        terminal.read_until(b"%")
-        shares |= set(re.findall(rb"(\d+)%", terminal.seen))
-        terminal.seen = terminal.seen.rpartition(b"%")[2] if len(shares) < 3 else terminal.seen
+    while len(set(re.findall(rb"([0-9.]+ .?i?B)/3.0 MiB", terminal.seen))) < 3:
+        terminal.read_more()
     terminal.type(b"\x03")
     assert terminal.end() == 130
     assert terminal.is_whole, terminal.seen
@@ -127,7 +128,7 @@ def test_it_ends_with_the_last(terminal: Terminal, server: OriginServer) -> None
     terminal.read_until(b"Gemma")
     server.rate = 0.0
     assert terminal.end() == 0
-    assert b"100%" in terminal.seen
+    assert b"3.0 MiB/3.0 MiB" in terminal.seen
     assert terminal.is_whole, terminal.seen
 
 
