@@ -210,6 +210,9 @@ class BackgroundFetchRegistration:
 
     async def abort(self) -> bool:
         """End it; True if it was active. Then its reason is "aborted", whatever its records do meanwhile."""
+        row = self._home.registrations.get(self.uid)
+        if row is not None and row.wish is Wish.ABORT:  # it has been ended, and may not have settled yet
+            return False
         return await off_loop(self._home.runner.wish, self.uid, Wish.ABORT)
 
     async def pause(self) -> bool:
