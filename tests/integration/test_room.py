@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,58 @@ def test_few_descriptors_mean_fewer_connections(tmp_path: Path) -> None:
         urls = [server.url_of(path) for path in files]
         said = limited(Command(tmp_path), "RLIMIT_NOFILE", 64, "get", "--quiet", *urls)
         assert (said.returncode, len(said.stdout.splitlines())) == (0, 60), said.stderr
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB of its own."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting takes root")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_target_elsewhere_has_its_own_room(tmp_path: Path, elsewhere: Path) -> None:
+    """What does not fit there is refused once its length is known, not when all has come; the bytes that came stay."""
+    command = Command(tmp_path / "home")
+    with OriginServer({"/large": BODY, "/small": BODY[:MIB]}) as server:
+        server.rate = 2e6
+        said = command("get", server.url_of("/large"), "-o", elsewhere / "x", "--id", "large")
+        assert said.code == 7
+        assert f"{len(BODY)} bytes are needed and {4 * MIB} are free" in said.err
+        assert "`bgfetch resume large`" in said.err
+        assert server.bytes_sent < len(BODY) // 2
+        assert list(elsewhere.iterdir()) == []
+        server.rate = 0.0
+        assert command("get", server.url_of("/small"), "-o", elsewhere / "y").code == 0
+        assert (elsewhere / "y").read_bytes() == BODY[:MIB]
+
+
+def test_a_length_that_was_said_is_refused_before_any_request(tmp_path: Path, elsewhere: Path) -> None:
+    """Nobody is asked for what cannot be put where it is wanted."""
+    with OriginServer(BODY) as server:
+        said = Command(tmp_path / "home")("get", server.url, "-o", elsewhere / "x", "--size", str(len(BODY)))
+        assert (said.code, len(server.requests)) == (7, 0)
+        assert "has no room for this" in said.err
+
+
+def test_a_limit_of_the_process_counts_for_a_copy(tmp_path: Path, elsewhere: Path) -> None:
+    """A file that may be in the cache, where the daemon puts it, may still be too long for us to write."""
+    with OriginServer(BODY) as server:
+        wanted = ("get", server.url, "-o", str(elsewhere / "x"), "--size", str(3 * MIB))
+        said = limited(Command(tmp_path / "home"), "RLIMIT_FSIZE", 2 * MIB, *wanted)
+        assert (said.returncode, len(server.requests)) == (7, 0)
+        assert f"a limit of this process allows {2 * MIB}" in said.stderr
+
+
+def test_a_name_that_is_too_long_is_refused_before_any_request(tmp_path: Path) -> None:
+    """The file system itself is asked."""
+    with OriginServer(BODY) as server:
+        said = Command(tmp_path / "home")("get", server.url, "-o", tmp_path / ("x" * 256))
+        assert (said.code, len(server.requests)) == (2, 0)
+        assert "File name too long" in said.err

@@ -14,11 +14,11 @@ from bgfetch.cli.home import opened
 from bgfetch.cli.output import give_json, give_line, give_path, say
 from bgfetch.core.digests import Digest, digest_prefix_from_name
 from bgfetch.core.identity import default_id, request_key
-from bgfetch.core.model import Request
+from bgfetch.core.model import Progress, Request, State
 from bgfetch.core.names import name_from_url, printable
 from bgfetch.core.urls import redacted
-from bgfetch.errors import FetchError, InvalidRequest
-from bgfetch.getting import Getting, Outcome
+from bgfetch.errors import CacheError, FetchError, InvalidRequest
+from bgfetch.getting import Getting, Outcome, Told
 from bgfetch.shelf import Got, Shelf
 from bgfetch.sources.https import checked_request
 from bgfetch.wiring import Wiring
@@ -126,6 +126,8 @@ class _Job:
 
             requests = with_sidecars(self._wiring, self._shelf, requests, timeout=said.timeout)
         getting = Getting(self._wiring, said.scope)
+        if self._target is not None:
+            self._target.check_room(self._wiring, sum(request.expected_size or 0 for request in requests))
         missing = getting.missing(requests, self._shelf, id=said.id)
         outcome: Outcome | None = None
         if missing and said.detach:
@@ -163,7 +165,7 @@ class _Job:
         outcome = followed(
             lambda told: getting.get(
                 missing,
-                told=told,
+                told=self._checking_room(missing, told),
                 id=said.id,
                 title=said.title,
                 options=self._options(),
@@ -178,6 +180,31 @@ class _Job:
             code = exit_of_outcome(outcome, goes_on=not self._wiring.settings.in_process)
             self._failures += [code] if code else []
         return outcome
+
+    def _checking_room(self, missing: Sequence[Request], tell: Told) -> Told:
+        """Refuses what the target cannot take, and lets it rest where it was begun for this target."""
+        from bgfetch.registrations.port import Wish
+
+        target, said = self._target, self._said
+        if target is None:
+            return tell
+        registrations = self._wiring.registrations
+        is_ours = registrations.active(said.scope, said.id or default_id(list(missing))) is None
+
+        def told(id_: str, progress: Progress) -> None:
+            tell(id_, progress)
+            try:
+                if progress.state is not State.SETTLED:
+                    target.check_room(self._wiring, progress.download_total)
+            except CacheError as error:
+                row = registrations.active(said.scope, id_) if is_ours else None
+                if row is None:
+                    raise
+                self._wiring.runs.wish(row.uid, Wish.PAUSE)
+                then = f"`bgfetch resume {id_}` fetches it into the cache, `bgfetch abort {id_}` gives it up"
+                raise CacheError(f"{error}. It rests; {then}") from error
+
+        return told
 
     def _found(self, fetched: Mapping[str, RecordRow], request: Request) -> Got | None:
         record = fetched.get(request_key(request))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from pathlib import Path
 
 from bgfetch.core.names import distinct, folded
-from bgfetch.errors import InvalidRequest
+from bgfetch.core.room import shortage
+from bgfetch.errors import CacheError, InvalidRequest
 from bgfetch.shelf import Got
 from bgfetch.wiring import Wiring
 
@@ -35,6 +37,32 @@ class Target:
         elif self._path.is_symlink() or not self._path.is_dir():
             raise InvalidRequest(f"{count} files need a directory to go to; {path!r} is none")
         _check_directory(directory)
+        self._place = directory
+        self._asked = 0
+
+    def check_room(self, wiring: Wiring, size: int) -> None:
+        """Refuse what will not fit there, as soon as it is known how much will come.
+
+        On the home's own file system a file gets a second name, and takes no room.
+
+        Args:
+            wiring: The home.
+            size: Bytes of all files that will come; 0 = unknown.
+
+        Raises:
+            CacheError: The file system there, or a limit of this process, has no room for so much.
+        """
+        if size <= self._asked:
+            return
+        self._asked = size
+        home = next(each for each in (wiring.root, *wiring.root.parents) if each.exists())
+        if home.stat().st_dev == self._place.stat().st_dev:
+            return
+        words = shortage(size, free=wiring.vfs.free_space(self._place), reserve=0)
+        if not words and not self._directory and size > _longest():
+            words = f"{size} bytes are needed, and a limit of this process allows {_longest()} in a file"
+        if words:
+            raise CacheError(f"{str(self._path)!r} has no room for this: {words}")
 
     def put(self, wiring: Wiring, file: Got) -> Path:
         """Give the file its place; two of the same name get two names."""
@@ -45,6 +73,16 @@ class Target:
             path = path / name
         wiring.links.export(file.path, path)
         return path
+
+
+def _longest() -> float:
+    """Bytes that this process may write to one file (RLIMIT_FSIZE)."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover - Windows has no such limit
+        return math.inf
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return math.inf if most == resource.RLIM_INFINITY else most
 
 
 def _check_file(path: str) -> None:
