@@ -29,7 +29,9 @@ _WITHOUT_WIDGETS = "import sys; sys.modules['ipywidgets'] = None"
 @pytest.fixture
 def kernel(tmp_path: Path) -> Iterator[Any]:
     """A client of a kernel that has begun; fetches run in the kernel's own process."""
-    from jupyter_client.manager import start_new_kernel
+    from jupyter_client.manager import (  # type: ignore[import-not-found,unused-ignore]
+        start_new_kernel,
+    )
 
     root = Path(__file__).resolve().parents[2]
     environ = {
