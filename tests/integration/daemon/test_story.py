@@ -224,7 +224,7 @@ def three_kills_and_an_outage(folder: Path) -> dict[str, Any]:
             offline = outage(home, machine, kill=True)
             over = until(lambda: home.row()["state"] == "settled" and home.row(), within=40.0)
             assert over["result"] == "success", over
-            until(lambda: "acknowledged" in lines(home))
+            handled(home)
             figures = {
                 "after_the_return": after,
                 "killed_offline_after_the_return": offline,
@@ -240,6 +240,16 @@ def three_kills_and_an_outage(folder: Path) -> dict[str, Any]:
             home.leave()
         finally:
             machine.close()
+
+
+def handled(home: Home) -> None:
+    """Wait until the event is acknowledged."""
+    try:
+        until(lambda: "acknowledged" in lines(home), within=20.0)
+    except AssertionError as error:
+        log = home.address.worker_log("example-app")
+        told = [home.say("events"), home.log(), log.read_text("utf-8") if log.exists() else "no handler ran"]
+        raise AssertionError("\n".join(told)) from error
 
 
 def outage(home: Home, machine: Machine, *, kill: bool = False) -> float:
