@@ -273,7 +273,7 @@ class _Shelf:
         return whole
 
     def _is_whole(self, entry: Entry) -> bool:
-        return self._blobs.size(entry.blob) == entry.size
+        return self._blobs.intact(entry.blob, entry.size)
 
     def _used(self, entry: Entry) -> None:
         now = self._now()

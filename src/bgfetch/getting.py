@@ -250,7 +250,7 @@ class Getting:
         if live is not None:
             return live
         brought = same and row.result is Result.SUCCESS and (row.settled_at or 0.0) >= self._begun
-        here = brought and all(self._wiring.blobs.size(each.blob) == each.total for each in records)
+        here = brought and all(self._wiring.blobs.intact(each.blob, each.total or 0) for each in records)
         return row if here else None
 
     def _deliver_pending(self) -> None:

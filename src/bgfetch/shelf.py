@@ -64,7 +64,7 @@ class Shelf:
     def cached(self, request: Request) -> Got | None:
         """The file, if it is here and is what is asked for; imports and touches as little as can be."""
         entry = self._entry(request)
-        if entry is None or self._wiring.blobs.size(entry.blob) != entry.size:
+        if entry is None or not self._wiring.blobs.intact(entry.blob, entry.size):
             return None
         entry = self._hashed(entry, request)
         if not self._fits(self._wiring.blobs.path(entry.blob), entry.size, entry.digest, request):

@@ -207,6 +207,13 @@ class Vfs:
             return None
         return max(found.st_mtime, found.st_ctime)
 
+    def written(self, path: Path) -> float | None:
+        """When the file's bytes were changed last, seconds since the epoch; None: it is not there."""
+        try:
+            return os.lstat(path).st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
     def names(self, path: Path) -> list[str]:
         """Sorted names in a directory; none where there is no such directory."""
         try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -941,10 +943,10 @@ class TestOurs:
         assert found.path.read_bytes() == b"model"
         assert not found.body_used
 
-    @pytest.mark.parametrize("how", ["deleted", "cut"])
+    @pytest.mark.parametrize("how", ["deleted", "cut", "edited"])
     @in_loop
     async def test_vanished_blob_is_a_miss(self, shop: Shop, how: str) -> None:
-        """A file that a person deleted or cut is no entry any longer, and another cache answers."""
+        """A file that a person deleted, cut or edited is no entry any longer, and another cache answers."""
         cache = await one(shop)
         await cache.put(URL, Response("gone"))
         second = await shop.storage.open("second")
@@ -953,6 +955,9 @@ class TestOurs:
         path.unlink()
         if how == "cut":
             path.write_bytes(b"go")
+        if how == "edited":
+            path.write_bytes(b"Gone")
+            os.utime(path, (later := time.time() + 60, later))
         assert await text(await shop.storage.match(URL)) == "here"
         assert await cache.match(URL) is None
         assert await cache.keys() == []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import google_crc32c
 import pytest
+from tests.command import Command
 from tests.lab import Lab, asking
 
 from bgfetch.cache import maintenance, rebuild, repair
@@ -525,3 +527,77 @@ def test_rebuild_beside_a_live_registration(house: House) -> None:
     house.registrations.add("app", "m", [(Request(f"{URL}z"), "ab" * 32)], now=1.0)
     house.partial(Request(URL), scope="app", id="m")
     assert rebuild.rebuild(house.kept, house.registrations, now=9.0) == rebuild.Rebuilt((), 0)
+
+
+def edited(path: Path, data: bytes) -> None:
+    """As by a person who gave themselves the right to write."""
+    path.chmod(0o600)
+    path.write_bytes(data)
+    later = time.time() + 60
+    os.utime(path, (later, later))
+
+
+def test_an_edited_blob_is_not_believed(house: House) -> None:
+    """Its date tells that it was written to, its pieces whether that changed it; who only copied it is believed after."""
+    blob = house.blob(BODY)
+    path = house.blobs.path(blob)
+    assert house.blobs.intact(blob, len(BODY))
+    edited(path, BODY)
+    noted = path.with_name(f"{path.name}.json")
+    before = noted.stat().st_ino
+    assert house.blobs.intact(blob, len(BODY))
+    assert noted.stat().st_ino != before
+    edited(path, b"!" + BODY[1:])
+    assert not house.blobs.intact(blob, len(BODY))
+    path.with_name(f"{path.name}.pieces").unlink()
+    assert not house.blobs.intact(blob, len(BODY))
+    noted.unlink()
+    assert house.blobs.intact(blob, len(BODY)), "without a date to compare with, the length must do"
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("what", ["edited", "cut", "deleted"])
+def test_get_fetches_again_what_somebody_spoilt(tmp_path: Path, what: str, *, large: bool) -> None:
+    """A finished file that a person edited under its own name, cut or deleted is noticed at the next `get`."""
+    body = BODY if large else BODY[:1000]
+    command = Command(tmp_path)
+    with OriginServer(body) as server:
+        path = Path(command("get", server.url).out.strip())
+        match what:
+            case "edited":
+                edited(path, b"!" + body[1:])
+            case "cut":
+                edited(path, body[:-1])
+            case _:
+                for blob in (tmp_path / "blobs").rglob("*"):
+                    if blob.is_file() and not blob.suffix:
+                        blob.unlink()
+        said = command("get", server.url)
+        assert said.code == 0, said.err
+        assert Path(said.out.strip()).read_bytes() == body
+        assert len(server.requests) > 1
+        assert command("get", server.url).code == 0
+
+
+@pytest.mark.parametrize("what", ["edited", "cut", "deleted"])
+def test_get_goes_on_from_what_is_left_of_a_partial(tmp_path: Path, what: str) -> None:
+    """Bytes of an unfinished file that a person spoilt come again; the file is right, with a digest and without."""
+    command = Command(tmp_path)
+    body = BODY * 2
+    for path, flags in {"/a": (), "/b": ("--sha256", hashlib.sha256(body).hexdigest())}.items():
+        with OriginServer({path: body}) as server:
+            server.rate = 5e5
+            assert command("get", server.url_of(path), "--timeout", "1s", *flags).code == 75
+            server.rate = 0.0
+            (data,) = (tmp_path / "partials").rglob("data")
+            match what:
+                case "edited":
+                    old = data.read_bytes()
+                    edited(data, bytes(byte ^ 1 for byte in old[:4096]) + old[4096:])
+                case "cut":
+                    edited(data, data.read_bytes()[:5000])
+                case _:
+                    data.unlink()
+            said = command("get", server.url_of(path), *flags)
+            assert said.code == 0, said.err
+            assert Path(said.out.strip()).read_bytes() == body

@@ -12,6 +12,7 @@ there has lost nothing.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -36,6 +37,7 @@ _PLACED = "placed.json"
 _MOST_PLACED = 1 << 12  # bytes
 _CRC = re.compile(r"[0-9a-f]{8}")
 _GROUP = 64  # small bodies written at once: two descriptors each
+_DATES_DIFFER = 2.0  # s: FAT notes no finer dates, and a small body is written right after its facts
 _NAME = re.compile(r"(sha256|unverified)/([0-9a-f]{2})/(\2[0-9a-f]{62})")
 
 
@@ -94,6 +96,26 @@ class Blobs:
     def size(self, name: str) -> int | None:
         """Its length in bytes, or None where there is no such blob."""
         return self._vfs.size(self.path(name))
+
+    def intact(self, name: str, size: int) -> bool:
+        """Whether it is there, so long, and not changed by anybody since; cheap, unless its date says it was written to.
+
+        Its facts were written when its bytes were complete: a later date of the bytes is somebody else's, who may
+        have edited a file that is read-only, or only copied the folder. Then its pieces tell, and once is enough.
+        """
+        if self.size(name) != size:
+            return False
+        path = self.path(name)
+        noted, written = self._vfs.written(_beside(path, "json")), self._vfs.written(path)
+        if noted is None or written is None or written <= noted + _DATES_DIFFER:
+            return True
+        if not self.slots(name) or self.damaged(name):
+            return False
+        facts = self.facts(name)
+        if facts is not None:
+            with contextlib.suppress(OSError):
+                self._vfs.replace(_beside(path, "json"), encode(facts), durable=False)
+        return True
 
     def adopt(self, finished: Sequence[Finished]) -> list[str]:
         """Give all of these their final names, durably, and return the names in the same order.

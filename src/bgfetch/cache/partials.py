@@ -30,6 +30,7 @@ __all__ = ["Partial", "Partials"]
 _LOCKS = 16
 _NOTHING = Slot(0, 0)
 _MOST_TABLE = 1 << 26  # bytes: 8 TiB of body
+_DATES_DIFFER = 2.0  # s: FAT notes no finer dates
 
 
 class Partial:
@@ -275,6 +276,7 @@ class Partial:
         """
         if self.facts() is None:
             self._empty()
+        edited = self._is_edited()  # before the table has a new date
         whole = len(self.slots()) * SLOT_BYTES
         if self._vfs.size(self.pieces_path) != whole:  # half a slot would become one when the next is written
             self._vfs.truncate(self._table, whole)
@@ -283,7 +285,8 @@ class Partial:
             if slot.length and index * PIECE + slot.length > size:
                 self._put_slot(index, _NOTHING)
         buffer = memoryview(bytearray(PIECE))
-        for index in unproven(self.slots()):
+        every = [index for index, slot in enumerate(self.slots()) if slot.length]
+        for index in every if edited else unproven(self.slots()):
             slot = self.slot(index)
             self._put_slot(index, slot if self._proved(index, slot, buffer) else _NOTHING)
         held = self.held
@@ -291,6 +294,11 @@ class Partial:
             self._vfs.unlink(self.facts_path)  # whatever comes next may be of another version
             self._vfs.sync_directory(self.path)
         return held
+
+    def _is_edited(self) -> bool:
+        """Whether somebody else may have written to the bytes: we write a slot after each piece, and once more later."""
+        data, table = self._vfs.written(self.data_path), self._vfs.written(self.pieces_path)
+        return data is not None and table is not None and data > table + _DATES_DIFFER
 
     def _proved(self, index: int, slot: Slot, buffer: memoryview) -> bool:
         try:
