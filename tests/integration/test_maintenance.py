@@ -601,3 +601,22 @@ def test_get_goes_on_from_what_is_left_of_a_partial(tmp_path: Path, what: str) -
             said = command("get", server.url_of(path), *flags)
             assert said.code == 0, said.err
             assert Path(said.out.strip()).read_bytes() == body
+
+
+@pytest.mark.parametrize("kind", ["", ".json", ".pieces"])
+def test_prune_takes_drafts_that_a_power_cut_left(house: House, kind: str) -> None:
+    """A body, facts or a table that never got its name is litter once nobody can be writing it; the named one stays."""
+    kept = house.put(b"kept")
+    blob = house.blobs.path(kept.entry.blob)
+    drafts = [
+        blob.with_name(f"{blob.name}{kind}.4711.140000000000.new"),
+        blob.with_name(f"{blob.name[:2]}{'0' * 62}{kind}.4711.140000000000.new"),
+    ]
+    for draft in drafts:
+        draft.write_bytes(b"half")
+    fresh = maintenance.prune(house.kept, house.registrations, now=house.later(1.0), older_than=60)
+    assert fresh.strays == ()
+    pruned = maintenance.prune(house.kept, house.registrations, now=house.later(), older_than=60)
+    assert set(pruned.strays) == set(drafts)
+    assert not any(draft.exists() for draft in drafts)
+    assert house.blobs.intact(kept.entry.blob, 4)
