@@ -39,7 +39,7 @@ class Flight:
             now=lambda: 0.0,
             post=self.told.append,
             reached=lambda _: None,
-            replied=lambda _: None,
+            replied=lambda _reply, _total: None,
             sent=lambda _: None,
             room=Room(partial.path, Vfs()),
             needs=lambda _: None,

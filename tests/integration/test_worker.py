@@ -297,12 +297,18 @@ def test_a_new_version_is_installed_and_takes_over(wiring: Wiring, tmp_path: Pat
     first = wiring.scopes.register("app", module(tmp_path, text.format("one")))
     again = wiring.scopes.register("app", module(tmp_path, text.format("one")))
     assert again == first
-    second = wiring.scopes.register("app", module(tmp_path, text.format("two")))
+    second = wiring.scopes.register("app", module(tmp_path, text.format("the second")))
     assert (first.state, second.state) == (WorkerState.ACTIVE, WorkerState.ACTIVE)
     assert first.version != second.version
     delivered(wiring, settled(wiring))
     words = [line for line in said(wiring).splitlines() if not line.startswith("--")]
-    assert words == ["installing one", "activating one", "installing two", "activating two", "handling two"]
+    assert words == [
+        "installing one",
+        "activating one",
+        "installing the second",
+        "activating the second",
+        "handling the second",
+    ]
     states = [row.state for row in wiring.workers.listing("app", everything=True)]
     assert states == [WorkerState.REDUNDANT, WorkerState.ACTIVE]
 

@@ -103,7 +103,8 @@ def _reached(task: RecordTask, address: str) -> None:
     task.reached_public = task.reached_public or address_scope(address) == "public"
 
 
-def _replied(task: RecordTask, reply: ReplyHead) -> None:
+def _replied(task: RecordTask, reply: ReplyHead, total: int | None) -> None:
     """Keep the most telling head: that of a whole body before that of a part of it."""
     if task.reply is None or task.reply.status != 206 or reply.status == 206:
+        task.announced = total  # the head is looked at before the machine has heard of it
         task.reply = reply

@@ -40,7 +40,7 @@ class FlightReceiver:
         now: Reads the clock.
         post: Takes events for the driver.
         reached: Takes the address connected to.
-        replied: Takes the head of an accepted reply.
+        replied: Takes the head of an accepted reply, and the length of the whole body where it says so.
         sent: Takes the number of body bytes uploaded.
         room: Asked for the body's room before the first byte.
         needs: Takes how many bytes it waits for room for, 0 when it has it.
@@ -57,7 +57,7 @@ class FlightReceiver:
         now: Callable[[], float],
         post: Callable[[on.Event], None],
         reached: Callable[[str], None],
-        replied: Callable[[ReplyHead], None],
+        replied: Callable[[ReplyHead, int | None], None],
         sent: Callable[[int], None],
         room: Room,
         needs: Callable[[int], None],
@@ -110,7 +110,7 @@ class FlightReceiver:
             except OverQuota as full:
                 verdict = Refuse(_quota_fault(full))
         if isinstance(verdict, Accept | Refuse):  # a 404 is shown with its status too
-            self._replied(reply)
+            self._replied(reply, verdict.total if isinstance(verdict, Accept) else None)
         self._post(on.ReplyJudged(command.flight, verdict, digest))
         return self._writer is not None
 

@@ -58,6 +58,7 @@ class RecordTask:
     number: int
     partial: Partial | None = None
     reply: ReplyHead | None = None
+    announced: int | None = None
     hasher: FrontHasher | None = None
     receivers: dict[int, FlightReceiver] = field(default_factory=dict)
     opened: dict[int, float] = field(default_factory=dict)
@@ -88,7 +89,8 @@ class RecordTask:
     def look(self) -> Look:
         """How it stands; any thread may ask, since what it reads is replaced and never changed."""
         machine = self.machine
-        return Look(self.reply, machine.generation, machine.held.front, machine.total)
+        total = self.announced if machine.total is None else machine.total
+        return Look(self.reply, machine.generation, machine.held.front, total)
 
     @property
     def transferring(self) -> bool:
