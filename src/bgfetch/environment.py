@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["secrets_of", "travelling", "without_secrets"]
+__all__ = ["harmless", "secrets_of", "travelling", "without_secrets"]
 
 PROXIES: Final = frozenset(
     {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"}
@@ -32,6 +32,8 @@ _PLACE: Final = re.compile(
 _SWITCH: Final = re.compile(
     r"[01]|on|off|yes|no|true|false|", re.IGNORECASE
 )  # HF_HUB_DISABLE_IMPLICIT_TOKEN=1
+_KEYLESS: Final = frozenset({"SSH_AUTH_SOCK", "XAUTHORITY", "ICEAUTHORITY"})
+_PASSWORD: Final = re.compile(r"//[^/?#@\s]*:[^@\s]*@")
 _USER: Final = re.compile(r"(?:[a-z][a-z0-9+.-]*:)?//[^/?#]*@|^[^/?#]*@", re.IGNORECASE)
 
 
@@ -60,6 +62,19 @@ def secrets_of(environment: Mapping[str, str]) -> dict[str, str]:
         name: value
         for name, value in environment.items()
         if _is_secret(name, value) or _without_user(name, value) != value
+    }
+
+
+def harmless(environ: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment a process may inherit that outlives, or is not of, whoever has it: nothing that looks secret.
+
+    By name, such as OPENAI_API_KEY, or by what it holds: an address with a password in it. Sockets and files that others
+    are asked with, such as SSH_AUTH_SOCK and XAUTHORITY, are none: they open nothing to another user.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name in _KEYLESS or not (_is_secret(name, value) or _PASSWORD.search(value))
     }
 
 

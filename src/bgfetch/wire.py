@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -71,6 +72,7 @@ PROTOCOL: Final = 1
 """Raised when an older client would misunderstand the daemon, or an older daemon a client."""
 
 Json = dict[str, Any]
+_MOST_NUMBER: Final = 1 << 64  # a whole number beyond it counts nothing here; far beyond it no float holds it
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
@@ -88,11 +90,18 @@ def load(data: bytes | str, what: str) -> Json:
         InvalidRequest: They are none; `what` says of what.
     """
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{what}: this is not JSON ({error})") from error
     if not isinstance(value, dict):
         raise InvalidRequest(f"{what}: a JSON object is wanted, this is {_kind(value)}")
+    return value
+
+
+def _finite(text: str) -> float:
+    """A number; NaN and what is too large for one are no JSON, and could not be told again."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text[:20]} is no number of JSON")
     return value
 
 
@@ -113,7 +122,7 @@ class Fields:
     def take(self, name: str, kind: type[_T], default: _T | None = None) -> _T:
         """The field, which must be of this type; without a default it must be there."""
         value = self._left.pop(name, default)
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < _MOST_NUMBER:
             value = float(value)
         if value is None or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise self._wrong(name, f"{_NAMES.get(kind, kind.__name__)} is wanted", value)

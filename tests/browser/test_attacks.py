@@ -31,7 +31,7 @@ ATTACKS = {
     "text/plain POST": """fetch(API + "/v1/registrations", {method: "POST", body: FETCH, headers: {"Content-Type": "text/plain"}})
         .then(reply => reply.text())""",
     "no-cors POST": """fetch(API + "/v1/registrations", {method: "POST", mode: "no-cors", body: FETCH})
-        .then(async reply => reply.type + reply.status + await reply.text())""",
+        .then(reply => reply.text())""",
     "beacon": """navigator.sendBeacon(API + "/v1/stop", new Blob(["{}"], {type: "text/plain"})), new Promise(done => setTimeout(done, 200, ""))""",
     "JSON POST": """fetch(API + "/v1/registrations", {method: "POST", body: FETCH, headers: {"Content-Type": "application/json"}})
         .then(reply => reply.text())""",
@@ -135,6 +135,8 @@ def chromium() -> Iterator[Any]:
     """A browser for which every name that is ours leads to loopback."""
     names = ", ".join(f"MAP {name} 127.0.0.1" for name in ("evil.test", "rebind.test"))
     flags = [
+        # Local Network Access would keep most of this from being sent at all; the daemon must not need it.
+        "--disable-features=LocalNetworkAccessChecks",
         "--disable-gpu",
         "--disable-background-networking",
         f"--host-resolver-rules={names}",
@@ -181,7 +183,7 @@ def test_another_site_neither_acts_nor_reads(
         read = mounted(page, ATTACKS[attack], f"http://127.0.0.1:{prey.port}")
     finally:
         page.close()
-    assert read in ("", "opaque0"), read
+    assert read == "", read
     assert prey.truth() == before
 
 
@@ -196,7 +198,7 @@ def test_a_rebound_name_is_refused(prey: Target, chromium: Any, attack: str) -> 
         page.route(f"{api}/evil", lambda route: route.fulfill(body="<body>", content_type="text/html"))
         page.goto(f"{api}/evil")
         with (
-            page.expect_response(f"{api}/v1/**")
+            page.expect_response(f"{api}/v1/**", timeout=5000)
             if attack not in ("WebSocket", "beacon")
             else _nothing() as seen
         ):
@@ -205,7 +207,7 @@ def test_a_rebound_name_is_refused(prey: Target, chromium: Any, attack: str) -> 
     finally:
         page.close()
     assert status == 421
-    assert read in ("", "opaque0") or refused(read), read
+    assert read == "" or refused(read), read
     assert prey.told_nothing(read.encode())
     assert prey.truth() == before
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bgfetch.environment import secrets_of, travelling, without_secrets
+from bgfetch.environment import harmless, secrets_of, travelling, without_secrets
 
 CANARY = "s3cr3t-canary"
 
@@ -77,3 +77,24 @@ def test_no_password_is_stored(password: str, user: str, scheme: str) -> None:
     value = f"{scheme}{user}:{password}{CANARY}@proxy:3128"
     assert CANARY not in repr(without_secrets({"https_proxy": value}))
     assert {**without_secrets({"x": value}), **secrets_of({"x": value})} == {"x": value}
+
+
+def test_harmless_is_what_others_may_inherit() -> None:
+    """A daemon, and a handler, get no secret of the shell that happened to start them; what they need stays."""
+    secrets = {
+        "OPENAI_API_KEY": "sk-1",
+        "GITHUB_TOKEN": "x",
+        "DB_PASSWORD": "x",
+        "https_proxy": "http://me:pass@proxy:1",
+        "DATABASE_URL": "postgres://u:p@h/d",
+    }
+    kept = {
+        "PATH": "/bin",
+        "SSH_AUTH_SOCK": "/run/agent",
+        "XAUTHORITY": "/home/me/.Xauthority",
+        "EMAIL": "me@example.org",
+        "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/bus",
+        "BGFETCH_RETRY_SCALE": "1",
+        "HF_TOKEN_PATH": "/home/me/token",
+    }
+    assert harmless({**secrets, **kept}) == kept

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from bgfetch.address import private_directory
 from bgfetch.client.connection import Connection, Query, Stream
+from bgfetch.environment import harmless
 from bgfetch.errors import BgfetchError, DaemonNotRunning, ProtocolMismatch
 from bgfetch.version import __version__
 from bgfetch.wire import PROTOCOL, Hello, Json, load
@@ -177,9 +178,9 @@ class Daemon:
         return [sys.executable, "-P", "-m", "bgfetch", "--home", home, "daemon", "run"]
 
     def _inherited(self) -> dict[str, str]:
-        """The environment of a new daemon: without what counts for this client only, and able to import bgfetch."""
+        """A new daemon's environment: no secrets, nothing that counts for this client only, and able to import bgfetch."""
         left_out = {*self._not_inherited, "BGFETCH_IN_PROCESS", "BGFETCH_HOME"}
-        kept = {name: value for name, value in self._environ.items() if name not in left_out}
+        kept = {name: value for name, value in harmless(self._environ).items() if name not in left_out}
         package = Path(__file__).resolve().parents[2]
         if package.name not in ("site-packages", "dist-packages"):
             kept["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), kept.get("PYTHONPATH", "")]))

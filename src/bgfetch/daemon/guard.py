@@ -88,7 +88,9 @@ class Guard:
         if refusal is not None:
             await _answer(send, *refusal)
             return
-        body = _Body(receive, _MOST_BODY_TRUSTED if trusted else _MOST_BODY, whole=not _has_body(scope))
+        body = _Body(
+            receive, _MOST_BODY_TRUSTED if trusted else _MOST_BODY, whole=trusted or not _has_body(scope)
+        )
         with self._counted(scope, trusted=trusted):
             await self._inner(scope, body.receive, _hardened(send, body))
 
@@ -194,6 +196,7 @@ def _hardened(send: Send, body: _Body) -> Send:
     """Adds what tells a browser to do nothing with an answer but hand it over.
 
     An answer to a body that was not read to its end is the last one: the server would go on reading it for ever.
+    Who is trusted may go on.
     """
 
     async def adding(message: Message) -> None:

@@ -219,6 +219,7 @@ class _Life:
         while True:
             await asyncio.sleep(min(_LOOK, linger / 4) if linger else _LOOK)
             if self._state.admission.bug is not None:
+                _LOG.critical("what fetches has died", exc_info=self._state.admission.bug)
                 self._ending.ask("a bug", 1)
                 return
             if lost := self._ground.lost():

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from bgfetch.environment import harmless
 from bgfetch.worker.workers import Handler, Kind
 
 __all__ = ["Ended", "Launcher"]
@@ -137,7 +138,7 @@ class Launcher:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 cwd=directory if directory.is_dir() else self._root,
-                env={**os.environ, "BGFETCH_HOME": str(self._root), "PYTHONUNBUFFERED": "1"},
+                env={**harmless(os.environ), "BGFETCH_HOME": str(self._root), "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
             self._running.add(process)
