@@ -8,7 +8,7 @@ CLEAN_ENV := env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup fmt check test wheel-test faults bench bench-peers demo build lock clean
+.PHONY: help setup fmt check test wheel-test faults bench bench-peers test-peers demo build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -51,18 +51,35 @@ check: setup ## lint, format, two type checkers, spelling
 	$(PY) -m basedpyright
 	$(PY) -m codespell_lib
 
+# Debian packages, as command:package, for what $(1) names. Where they cannot be had the tests that need them are skipped.
+define need
+missing=; for peer in $(1); do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$${peer%%:*}" >/dev/null || missing="$$missing $${peer##*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then true; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing$$missing"; export DEBIAN_FRONTEND=noninteractive; \
+	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else echo "Missing on this system:$$missing" >&2; false; fi
+endef
+
+# Real ones: a browser that attacks, a bus that notifies, hosts that lose their network, file systems that fill up.
+TEST_PEERS := chromium dbus-daemon ip:iproute2 mkfs.ext4:e2fsprogs unshare:util-linux setpriv:util-linux
+test-peers:
+	@$(call need,$(TEST_PEERS)) || true
+
 COVERAGE := --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 # Both halves run whatever the first one says; the summary of the whole suite comes last.
-test: setup ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
+test: setup test-peers ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
 	@status=0; \
 	$(MAKE) wheel-test || status=$$?; \
 	$(PY) -m pytest -m "not faults" --ignore=tests/bench $(COVERAGE) || status=$$?; \
 	exit $$status
 
-wheel-test: setup ## the unit tests against the built wheel, src out of sight
+wheel-test: setup test-peers ## the unit tests against the built wheel, src out of sight
 	@$(CLEAN_ENV) $(PY) tools/wheel_test.py
 
-faults: setup ## the full matrix of kills, torn writes, full disks and lying servers
+faults: setup test-peers ## the full matrix of kills, torn writes, full disks and lying servers
 	$(PY) -m pytest tests/faults
 
 # ARGS: see tests/bench/bench.py, such as ARGS="--rows https --size 64M"
@@ -71,14 +88,7 @@ bench: $(VENV)/.bench bench-peers ## throughput, CPU and memory beside other too
 
 BENCH_PEERS := curl wget aria2c:aria2 nginx:nginx-light ip:iproute2 nsenter:util-linux
 bench-peers:
-	@missing=; for peer in $(BENCH_PEERS); do \
-	  PATH="$$PATH:/usr/sbin:/sbin" command -v "$${peer%%:*}" >/dev/null || missing="$$missing $${peer##*:}"; \
-	done; \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "Installing$$missing"; export DEBIAN_FRONTEND=noninteractive; \
-	  apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
-	else echo "Missing on this system, install them first:$$missing" >&2; exit 1; fi
+	@$(call need,$(BENCH_PEERS)) || { echo "Install first what is missing" >&2; exit 1; }
 
 demo: $(VENV)/.demo ## fetch a real model in the background and run it
 	$(PY) examples/demo.py
