@@ -72,7 +72,7 @@ PROTOCOL: Final = 1
 """Raised when an older client would misunderstand the daemon, or an older daemon a client."""
 
 Json = dict[str, Any]
-_MOST_NUMBER: Final = 1 << 64  # a whole number beyond it counts nothing here; far beyond it no float holds it
+_MOST_NUMBER: Final = 1 << 63  # the store holds none beyond it, and far beyond it no float does
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 _T = TypeVar("_T")
 _E = TypeVar("_E", bound=StrEnum)
@@ -122,7 +122,9 @@ class Fields:
     def take(self, name: str, kind: type[_T], default: _T | None = None) -> _T:
         """The field, which must be of this type; without a default it must be there."""
         value = self._left.pop(name, default)
-        if kind is float and type(value) is int and abs(value) < _MOST_NUMBER:
+        if type(value) is int and abs(value) >= _MOST_NUMBER:
+            raise self._wrong(name, "a number that can count something is wanted", value)
+        if kind is float and type(value) is int:
             value = float(value)
         if value is None or not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise self._wrong(name, f"{_NAMES.get(kind, kind.__name__)} is wanted", value)
