@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -301,6 +302,14 @@ class Wiring:
     @cached_property
     def remote(self) -> RemoteRunner:
         """The daemon as what runs registrations."""
+        return self._remote(self._audience)
+
+    @cached_property
+    def errand_runs(self) -> Runs:
+        """Who runs what caches fetch: an app's stream tells of its own scope only, and errands have another."""
+        return self.runs if self.settings.in_process or self._audience is None else self._remote(None)
+
+    def _remote(self, audience: Audience | None) -> RemoteRunner:
         from bgfetch.client.remote import RemoteRunner
         from bgfetch.environment import travelling
 
@@ -308,7 +317,7 @@ class Wiring:
             self.daemon,
             self.registrations,
             environment=lambda: travelling(os.environ),
-            audience=self._audience,
+            audience=audience,
         )
 
     @cached_property
@@ -361,7 +370,7 @@ class Wiring:
             self.partials,
             self.links,
             self.clock.now,
-            fetch=errands(self.home),
+            fetch=errands(replace(self.home, runner=self.errand_runs)),
             settle=self.eviction.settle,
         )
 
@@ -369,7 +378,7 @@ class Wiring:
         """Stop what runs, keeping every byte."""
         if self._watch is not None:
             self._watch.close()
-        for name in ("remote", "runner"):
+        for name in ("errand_runs", "remote", "runner"):
             if name in self.__dict__:
                 runs: Runs = self.__dict__[name]
                 runs.close()

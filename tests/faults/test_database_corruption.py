@@ -77,11 +77,11 @@ def corrupted(tmp_path: Path, seeds: range, *, most: float = math.inf) -> int:
 @pytest.mark.timeout(90)
 def test_what_is_whole_is_not_fetched_again(tmp_path: Path) -> None:
     """A few corruptions of each kind."""
-    corrupted(tmp_path, range(6))
+    corrupted(tmp_path, range(3, 9))
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(3600)
 def test_what_is_whole_is_not_fetched_again_whatever_happens(tmp_path: Path) -> None:
-    """A thousand of them, or as many as half an hour has room for."""
-    assert corrupted(tmp_path, range(1000), most=1800.0) > 100
+    """A thousand of them, or as many as ten minutes have room for."""
+    assert corrupted(tmp_path, range(1000), most=600.0) > 100

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bgfetch.clock import Clock
+from bgfetch.database import Damaged
 from bgfetch.engine.tasks import Job, RecordTask
 from bgfetch.errors import CacheError
 from bgfetch.registrations.port import Change, Registrations
@@ -57,6 +58,9 @@ class Settler:
 
         Args:
             at_once: Do not wait for that second to pass.
+
+        Raises:
+            Damaged: The store is damaged; every byte is kept.
         """
         monotonic = self._clock.monotonic()
         if not self._jobs or (monotonic < self._not_before and not at_once):
@@ -66,6 +70,8 @@ class Settler:
         changes.extend(job.settlement(self._clock.now()) for job in over)
         try:
             committed = self._registrations.commit(changes)
+        except Damaged:  # no second makes it whole: who waits must learn of it, and have it mended
+            raise
         except CacheError:  # a full or locked disk: nobody is told before it is written
             self._not_before = monotonic + _AGAIN
             return Ended()
