@@ -242,7 +242,8 @@ class Driver:
             # Whoever waits must hear of it: a silent thread would be a download that hangs for ever.
             self.bulletin.give_up(bug)
             self._abandon()
-            raise
+            if not isinstance(bug, Damaged):  # of which those who wait can make something
+                raise
 
     def _share_the_fate_of_the_transport(self) -> None:
         """What it has begun would never end."""
