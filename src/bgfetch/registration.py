@@ -184,6 +184,7 @@ class BackgroundFetchRegistration:
                     self._raise_if_broken()
                     progress = latest[0]
                 else:  # words can get lost; what is stored cannot
+                    self._raise_if_broken()
                     progress = stored_progress(self._refreshed())
                     if progress.state is not State.SETTLED:
                         continue

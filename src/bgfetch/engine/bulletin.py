@@ -112,6 +112,8 @@ class Bulletin:
         with self._lock:
             self._listeners.setdefault(uid, []).append(listener)
             last = self._last.get(uid)
+        if last is None and self.bug is not None:  # who comes too late is woken like the others
+            last = Progress(0, 0)
         if last is not None:
             listener(last)
 
