@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
 from bgfetch.core.model import State
 from bgfetch.core.networks import Network, objection
@@ -20,8 +21,8 @@ from bgfetch.transports.base import Limits
 
 __all__ = ["Gate", "Steering"]
 
-
 _ANY = ("any", "")
+_MOST: Final = 1 << 62  # bytes a second; an app may say any whole number, and a float has an end
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Steering:
 
 
 def _lowest(rate: int, scheduled: float | None) -> float | None:
-    given = [float(rate)] if rate > 0 else []
+    given = [float(min(rate, _MOST))] if rate > 0 else []
     return min([*given, *([] if scheduled is None else [scheduled])], default=None)
 
 

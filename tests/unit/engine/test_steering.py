@@ -106,3 +106,11 @@ def test_the_lowest_rate_holds() -> None:
     steering.govern({}, NOON + 60)
     assert rates.every == [2048.0, 5000.0, None]
     assert rates.lanes == [(1, 10.0), (2, 7.0), (2, 8.0), (1, None), (2, None)]
+
+
+def test_a_limit_of_any_size_is_a_limit() -> None:
+    """An app may say any whole number; one that no float holds is as good as none."""
+    rates = Rates()
+    steering = Steering(rates)
+    steering.govern({1: RegistrationOptions(limit_rate=10**400)}, NOON)
+    assert rates.lanes == [(1, float(1 << 62))]
