@@ -107,9 +107,7 @@ def settings_page() -> str:
 
 def api_page() -> str:
     """Every route of the daemon's local API."""
-    rows = [
-        (f"`{each.method} {each.path}`", each.summary, worded(each), str(each.status)) for each in ROUTES
-    ]
+    rows = [(f"`{each.method} {each.path}`", each.summary, worded(each), str(each.status)) for each in ROUTES]
     lines = [
         "# Local API",
         "",

@@ -50,7 +50,9 @@ class Finding:
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Make a damaged database good again from the files; a copy stays.")
+@click.option(
+    "--repair", is_flag=True, help="Make a damaged database good again from the files; a copy stays."
+)
 @options.as_json
 @click.pass_context
 def doctor(ctx: click.Context, *, repair: bool, as_json: bool) -> int:
