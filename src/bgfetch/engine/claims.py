@@ -39,7 +39,7 @@ class Claims:
         if uid in self._held:
             return True
         self._vfs.make_directory(self._root)
-        lock = FileLock(self._path(uid), timeout=0, thread_local=False)
+        lock = FileLock(self._path(uid), timeout=0, mode=0o600, thread_local=False)
         try:
             lock.acquire()
         except Timeout:
