@@ -38,7 +38,7 @@ class Notebook:
 
 def _widget(name: str) -> _Widget | None:
     try:
-        import ipywidgets  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - only where somebody installed it
+        import ipywidgets  # noqa: PLC0415 - only where somebody installed it
     except ImportError:
         return None
     return _Widget(ipywidgets, name)
@@ -48,7 +48,7 @@ class _Widget:
     """A bar."""
 
     def __init__(self, widgets: Any, name: str) -> None:
-        from IPython.display import display  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - a kernel has it
+        from IPython.display import display  # noqa: PLC0415 - a kernel has it
 
         self._bar = widgets.FloatProgress(min=0.0, max=1.0)
         self._words = widgets.Label()
@@ -65,7 +65,7 @@ class _Text:
     """A line."""
 
     def __init__(self, name: str) -> None:
-        from IPython.display import display  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - a kernel has it
+        from IPython.display import display  # noqa: PLC0415 - a kernel has it
 
         self._name = name
         self._handle: Any = display(self._mime(name), raw=True, display_id=True)
