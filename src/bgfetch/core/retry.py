@@ -23,6 +23,7 @@ __all__ = [
     "backoff",
     "classify_status",
     "fault_for_status",
+    "http_date",
     "looks_offline",
     "parse_rate_limit",
     "parse_retry_after",
@@ -60,7 +61,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
         return _clamped(
             float(value)
         )  # float, not int: thousands of digits become infinity instead of an error
-    until = _http_date(value)
+    until = http_date(value)
     return None if until is None else _clamped(until - now)
 
 
@@ -89,7 +90,7 @@ def asked_to_wait(headers: Headers, now: float) -> float | None:
         headers: Of a reply that refused to serve (429, 503 and the like).
         now: Seconds since the epoch.
     """
-    server_now = _http_date(headers.get("date", ""))
+    server_now = http_date(headers.get("date", ""))
     reference = now if server_now is None else server_now
     waits = [parse_retry_after(value, reference) for value in headers.get_all("retry-after")]
     return max((wait for wait in waits if wait is not None), default=None) or parse_rate_limit(headers)
@@ -219,7 +220,7 @@ def _clamped(seconds: float) -> float:
     return min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
 
 
-def _http_date(value: str) -> float | None:
+def http_date(value: str) -> float | None:
     """The instant, seconds since the epoch; None for anything that is no date. The value is hostile input."""
     try:
         moment = parsedate_to_datetime(value)

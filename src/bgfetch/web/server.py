@@ -1,0 +1,146 @@
+"""The model server: an ASGI application that gives out models so that browsers can resume and verify them.
+
+    app.mount("/models", ModelServer("models/"))
+
+What is answered is decided elsewhere (`library`, `conditions`, `fields`), in one call off the event loop; this sends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from bgfetch.config import load
+from bgfetch.vfs import Vfs
+from bgfetch.web.asked import Asked, Reply, asked, refused, send_head
+from bgfetch.web.fields import Cors
+from bgfetch.web.folder import Folder
+from bgfetch.web.hashing import Hashing, Progress
+from bgfetch.web.index import Index
+from bgfetch.web.library import Library, Models, Opened
+from bgfetch.web.limits import Busy, Clients, Limits, Pace
+from bgfetch.web.sending import Departure, Receive, Send, send_file
+
+__all__ = ["ModelServer"]
+
+
+class ModelServer:
+    """An ASGI application over a folder of models. Hashing begins at once, in the background.
+
+    Args:
+        directory: The folder. Names with a leading dot, and those that some platform could not store, are not given out.
+        cors: Origins whose pages may read what is served, such as "https://app.example"; "*" for all.
+        limits: What one client may take at once.
+        index: The file that digests are remembered in; one below BGFETCH_HOME when nothing is said, None for none.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        cors: str | Collection[str] = (),
+        limits: Limits | None = None,
+        index: str | os.PathLike[str] | None = "",
+    ) -> None:
+        self._begin(Folder(Path(directory)), cors, limits, index)
+
+    def _begin(
+        self,
+        models: Models,
+        cors: str | Collection[str],
+        limits: Limits | None,
+        index: str | os.PathLike[str] | None,
+    ) -> None:
+        self._vfs = Vfs()
+        place = load().home / "state" / "web.sqlite3" if index == "" else index
+        self._hashing = Hashing(
+            models.open, Index(None if place is None else Path(place), self._vfs), self._vfs
+        )
+        self._library = Library(models, self._hashing)
+        self._cors = Cors(frozenset({cors} if isinstance(cors, str) else cors) - {""})
+        self._clients = Clients(limits or Limits(), time.monotonic)
+        self._hashing.begin(self._library.hash_all)
+
+    @property
+    def hashing(self) -> Progress:
+        """How far the digests of everything that is there are; looks at the whole folder."""
+        return self._hashing.progress(self._library.hash_all())
+
+    def close(self) -> None:
+        """Stop hashing; what is done is remembered."""
+        self._hashing.close()
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            raise RuntimeError(f"the model server speaks HTTP, not {scope['type']!r}")
+        began, request = time.perf_counter(), asked(scope)
+        more = self._cors.fields(request.headers.get("origin", ""))
+        try:
+            with self._clients.place(request.client) as pace:
+                found = await self._found(request)
+                more.append(("server-timing", f"open;dur={(time.perf_counter() - began) * 1e3:.1f}"))
+                if isinstance(found, Opened):
+                    await self._send_file(found, more, receive, send, pace)
+                    return
+        except Busy as busy:
+            found = _busy(busy)
+        reply = Reply(found.status, [*found.fields, *more], found.body)
+        await reply.send(send, head=request.method == "HEAD")
+
+    async def _found(self, request: Asked) -> Opened | Reply:
+        match request.method:
+            case "GET" | "HEAD":
+                pass
+            case "OPTIONS":
+                return Reply(204, self._cors.preflight())
+            case _:
+                return refused(405, "models are only read", ("allow", "GET, HEAD, OPTIONS"))
+        try:
+            return await _off_loop(self._library, request)
+        except FileNotFoundError:
+            return refused(404, "there is no such model here")
+        except OSError as error:
+            return refused(
+                503, f"the disk refused ({error.strerror}); try again later", ("retry-after", "10")
+            )
+
+    async def _send_file(
+        self, found: Opened, more: list[tuple[str, str]], receive: Receive, send: Send, pace: Pace | None
+    ) -> None:
+        try:
+            await send_head(send, found.status, [*found.fields, *more])
+            with Departure(receive) as departure:
+                await send_file(
+                    found.fd,
+                    found.span,
+                    found.stamp,
+                    send,
+                    departure=departure,
+                    patience=self._clients.limits.patience,
+                    pace=pace,
+                    vfs=self._vfs,
+                )
+        finally:
+            os.close(found.fd)
+
+
+async def _off_loop(library: Library, request: Asked) -> Opened | Reply:
+    """What the library gives; a file that was opened for a request which is given up meanwhile is closed."""
+    task = asyncio.ensure_future(asyncio.to_thread(library.look, request))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if task.exception() is None and isinstance(found := task.result(), Opened):
+            os.close(found.fd)
+        raise
+
+
+def _busy(busy: Busy) -> Reply:
+    words = "too many downloads at once from your address" if busy.status == 429 else "the server is full"
+    return refused(busy.status, f"{words}; come back", ("retry-after", str(busy.retry_after)))
