@@ -1,0 +1,48 @@
+"""Real browsers for tests: `browser` and `tab` in each of three engines, `site` fresh for every test.
+
+A site is an origin of its own (its port), so tests that share a browser share no storage. What a test kills is started
+again for the next one. Where a browser is missing its tests are skipped with the reason, and fail in CI run by root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.browser.browsers import Browser, BrowserError, Tab
+from tests.browser.lab import running
+from tests.browser.sites import Site
+
+
+@pytest.fixture(scope="session", params=["chromium", "firefox", "webkit"])
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests of its kind; ask for `browser` instead."""
+    with running(request.param, tmp_path_factory.mktemp(request.param)) as browser:
+        yield browser
+
+
+@pytest.fixture
+def browser(shared: Browser) -> Browser:
+    """A running browser of each kind in turn, shared with other tests."""
+    if not shared.alive:
+        shared.launch()
+    return shared
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    """A site of the test's own."""
+    with Site() as made:
+        yield made
+
+
+@pytest.fixture
+def tab(browser: Browser, site: Site) -> Iterator[Tab]:
+    """A new tab on the site's empty page."""
+    tab = browser.open(site.url)
+    yield tab
+    if browser.alive:
+        try:
+            tab.close()
+        except BrowserError:  # the test has closed it, or it hangs: the next test gets a browser that answers
+            browser.kill()
