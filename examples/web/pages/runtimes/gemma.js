@@ -1,0 +1,20 @@
+/** Gemma 3 270M with wllama: write on. */
+
+import { Wllama } from "/npm/@wllama/wllama/esm/index.min.js";
+
+/** @param {Blob[]} parts of the GGUF file, in order; joining them copies nothing */
+export async function open(parts) {
+  const wllama = new Wllama({ default: "/npm/@wllama/wllama/esm/wasm/wllama.wasm" }, { suppressNativeLog: true });
+  await wllama.loadModel([new Blob(parts)], { n_gpu_layers: 0, n_ctx: 512 });
+  return {
+    /** @param {string} beginning @param {(text: string) => void} [show] gets what is written so far @returns {Promise<string>} what follows */
+    async write(beginning, show = () => {}) {
+      const chunks = await wllama.createCompletion({
+        prompt: beginning, max_tokens: 40, temperature: 0.6, stream: true, stop: ["\n\n", "<start_of_image>", "<end_of_turn>"],
+      });
+      let text = "";
+      for await (const chunk of chunks) show((text += chunk.choices[0]?.text ?? ""));
+      return text;
+    },
+  };
+}
