@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "wait": ("control", "Wait until registrations are over, and print the paths of their files."),
     "abort": ("control", "End registrations and delete what they had."),
     "cache": ("cache", "Look after what is stored."),
+    "serve": ("serve", "Serve models to browsers, with digests and the kit that fetches them."),
     "worker": ("worker", "Look after what handles the events of a scope."),
     "daemon": ("daemon", "The process that goes on fetching when you are gone."),
     "doctor": ("doctor", "Check this machine and this home."),

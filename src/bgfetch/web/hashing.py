@@ -82,6 +82,7 @@ class Hashing:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._stopped = False
+        self._done = 0
         self._beginning: Callable[[], object] | None = None
 
     def known(self, wanted: Wanted) -> Digests | None:
@@ -125,6 +126,15 @@ class Hashing:
         if at is not None and at[0] in files and self.known(at[0]) is None:
             done += at[1]
         return Progress(done, sum(each.stamp.size for each in files))
+
+    @property
+    def overall(self) -> Progress:
+        """How far everything is that was wanted since this was made."""
+        with self._changed:
+            at = self._at
+            left = sum(each.stamp.size for each in self._queue.values())
+            current = (0, 0) if at is None else (at[1], at[0].stamp.size)
+            return Progress(self._done + current[0], self._done + current[1] + left)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Return when nothing is left to hash, or the time is up; whether nothing is."""
@@ -205,6 +215,9 @@ class Hashing:
         if digests is not None and not changed:
             self._known[wanted.name] = (before, digests)
             self._index.put(str(wanted.path), before, digests)
+            with self._changed:
+                self._done += before.size
+                self._at = None
         elif not self._stopped:
             self._put_off(found, _COARSE)
 

@@ -100,6 +100,14 @@ class Library:
         self._hashing.want(every, first=False)
         return every
 
+    def folders(self) -> list[Parts]:
+        """The outermost folders; () too where files lie in none."""
+        try:
+            files = self._models.files(())
+        except FileNotFoundError:
+            return []
+        return sorted({parts[:1] if len(parts) > 1 else () for parts, _stamp in files})
+
     def _one(self, parts: Parts) -> Wanted:
         fd = self._models.open(parts) if parts else -1
         if fd < 0:

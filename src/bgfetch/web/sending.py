@@ -2,15 +2,23 @@
 
 The rule it keeps: an answer that is whole is of one version. The file is looked at after each block was read and before
 it is sent; where it changed, the answer ends short of its Content-Length, which no client takes for complete.
+
+Where the server offers it, bytes go from the page cache to the socket without a copy. What lies in the socket is then
+still the file's own memory, and changes with the file. So the last bytes are always copied: more of them than sockets
+hold at both ends, so that when the last look is taken, the client has read everything that was not a copy.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
 
 from bgfetch.core.spans import Span
 from bgfetch.response import off_loop
@@ -18,13 +26,15 @@ from bgfetch.vfs import Vfs
 from bgfetch.web.folder import Stamp, stamp_of
 from bgfetch.web.limits import Pace
 
-__all__ = ["BLOCK", "Departure", "Receive", "Send", "send_file"]
+__all__ = ["BLOCK", "ZERO_COPY", "Departure", "Receive", "Send", "Sender", "copied_tail"]
 
-Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
-BLOCK = 1 << 18
+BLOCK = 1 << 18  # bytes: fits a processor's cache between being read and being sent
+ZERO_COPY: Final = "http.response.zerocopysend"
+_LARGEST = 1 << 24  # bytes sent without copying between two looks at the file
+_QUICK = 0.5  # s for one of these; slower clients are given less, so that none of them takes minutes
 
 
 class Departure:
@@ -56,44 +66,90 @@ class Departure:
             pass
 
 
-async def send_file(
-    fd: int,
-    span: Span,
-    stamp: Stamp,
-    send: Send,
-    *,
-    departure: Departure,
-    patience: float,
-    pace: Pace | None = None,
-    vfs: Vfs,
-) -> bool:
-    """Send these bytes as the body of an answer whose head was sent; whether that was all of it.
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Sends a part of a file as the body of an answer whose head was sent.
 
     Args:
         fd: The open file.
-        span: Not empty.
         stamp: What the file was when the head was made.
         send: The application's.
         departure: Ends it.
         patience: Seconds for the client to take a block.
-        pace: Of the client.
+        pace: Of the client, where it has one.
+        zero_copy: Whether the server offers it.
         vfs: What reads.
     """
-    clock = asyncio.get_running_loop().time
-    for start in range(span.start, span.stop, BLOCK):
-        length = min(BLOCK, span.stop - start)
-        block = await _read(vfs, fd, start, length)
-        if len(block) < length or stamp_of(fd) != stamp or departure.happened:
-            return False
-        if pace is not None and (delay := pace.delay(length, clock())):
-            await asyncio.sleep(delay)
-        message = {"type": "http.response.body", "body": block, "more_body": start + length < span.stop}
+
+    fd: int
+    stamp: Stamp
+    send: Send
+    departure: Departure
+    patience: float
+    pace: Pace | None
+    zero_copy: bool
+    vfs: Vfs
+
+    async def send_all(self, span: Span) -> bool:
+        """Send these bytes, at least one; whether that was all of them. Where it was not, the answer stays incomplete."""
         try:
-            async with asyncio.timeout(patience):
-                await send(message)
-        except (TimeoutError, OSError):  # OSError: gone, as newer servers say it
+            start = await self._without_copying(span) if self.zero_copy else span.start
+            return await self._copied(Span(start, span.stop))
+        except (TimeoutError, OSError):  # slow, gone, or the disk refused: cut short, each of them
             return False
-    return True
+
+    async def _without_copying(self, span: Span) -> int:
+        """Send all but the end; where that begins."""
+        clock, at, block = asyncio.get_running_loop().time, span.start, BLOCK
+        while (count := min(block, span.stop - copied_tail() - at)) > 0 and self._sound():
+            await self._paced(count)
+            began = clock()
+            message = {"type": ZERO_COPY, "file": self.fd, "offset": at, "count": count, "more_body": True}
+            await self._within_patience(message)
+            at += count
+            block = min(_LARGEST, block * 2) if clock() - began < _QUICK else max(BLOCK, block // 2)
+        return at
+
+    async def _copied(self, span: Span) -> bool:
+        for start in range(span.start, span.stop, BLOCK):
+            length = min(BLOCK, span.stop - start)
+            await self._paced(length)
+            block = await _read(self.vfs, self.fd, start, length)
+            if len(block) < length or not self._sound():
+                return False
+            more = start + length < span.stop
+            await self._within_patience({"type": "http.response.body", "body": block, "more_body": more})
+        return True
+
+    def _sound(self) -> bool:
+        return stamp_of(self.fd) == self.stamp and not self.departure.happened
+
+    async def _paced(self, count: int) -> None:
+        delay = 0.0 if self.pace is None else self.pace.delay(count, asyncio.get_running_loop().time())
+        if delay:
+            await asyncio.sleep(delay)
+
+    async def _within_patience(self, message: dict[str, Any]) -> None:
+        async with asyncio.timeout(self.patience):
+            await self.send(message)
+
+
+@functools.cache
+def copied_tail() -> int:
+    """Bytes that the sockets of a connection hold together at most, on both ends of a loopback, and a few blocks.
+
+    Source: Linux, tcp(7), tcp_rmem and tcp_wmem; socket(7), rmem_max, which the kernel doubles.
+    """
+    if sys.platform != "linux":  # pragma: no cover - nothing is known of others
+        return sys.maxsize
+    net = Path("/proc/sys/net")
+    try:
+        sending = int((net / "ipv4/tcp_wmem").read_text("ascii").split()[2])
+        receiving = int((net / "ipv4/tcp_rmem").read_text("ascii").split()[2])
+        asked = 2 * int((net / "core/rmem_max").read_text("ascii")) if (net / "core/rmem_max").exists() else 0
+    except (OSError, ValueError, IndexError):
+        return sys.maxsize
+    return sending + max(receiving, asked) + 4 * BLOCK
 
 
 async def _read(vfs: Vfs, fd: int, start: int, length: int) -> bytes:

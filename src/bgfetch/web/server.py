@@ -14,16 +14,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from bgfetch.config import load
+from bgfetch.config import Settings, load
 from bgfetch.vfs import Vfs
 from bgfetch.web.asked import Asked, Reply, asked, refused, send_head
-from bgfetch.web.fields import Cors
+from bgfetch.web.fields import Cors, Fields
 from bgfetch.web.folder import Folder
 from bgfetch.web.hashing import Hashing, Progress
 from bgfetch.web.index import Index
 from bgfetch.web.library import Library, Models, Opened
 from bgfetch.web.limits import Busy, Clients, Limits, Pace
-from bgfetch.web.sending import Departure, Receive, Send, send_file
+from bgfetch.web.paths import Parts
+from bgfetch.web.sending import ZERO_COPY, Departure, Receive, Send, Sender
 
 __all__ = ["ModelServer"]
 
@@ -36,6 +37,7 @@ class ModelServer:
         cors: Origins whose pages may read what is served, such as "https://app.example"; "*" for all.
         limits: What one client may take at once.
         index: The file that digests are remembered in; one below BGFETCH_HOME when nothing is said, None for none.
+        settings: As the environment and `config.toml` have them when nothing is said.
     """
 
     def __init__(
@@ -45,8 +47,34 @@ class ModelServer:
         cors: str | Collection[str] = (),
         limits: Limits | None = None,
         index: str | os.PathLike[str] | None = "",
+        settings: Settings | None = None,
     ) -> None:
-        self._begin(Folder(Path(directory)), cors, limits, index)
+        self._begin(Folder(Path(directory)), cors, limits, index, settings or load())
+
+    @classmethod
+    def of_cache(
+        cls,
+        scope: str = "default",
+        *,
+        cors: str | Collection[str] = (),
+        limits: Limits | None = None,
+        settings: Settings | None = None,
+    ) -> ModelServer:
+        """Over what bgfetch has stored, under paths made of URLs: `https://host/m/a.gguf` is `host/m/a.gguf`.
+
+        Args:
+            scope: Whose caches.
+            cors: As of the class.
+            limits: As of the class.
+            settings: As of the class.
+        """
+        from bgfetch.web.stored import Stored  # noqa: PLC0415 - the store costs more to import than a folder needs
+        from bgfetch.wiring import Wiring  # noqa: PLC0415 - as above
+
+        self = cls.__new__(cls)
+        used = settings or load()
+        self._begin(Stored(Wiring(used), scope), cors, limits, "", used, hash_all=False)
+        return self
 
     def _begin(
         self,
@@ -54,21 +82,33 @@ class ModelServer:
         cors: str | Collection[str],
         limits: Limits | None,
         index: str | os.PathLike[str] | None,
+        settings: Settings,
+        *,
+        hash_all: bool = True,
     ) -> None:
         self._vfs = Vfs()
-        place = load().home / "state" / "web.sqlite3" if index == "" else index
+        place = settings.home / "state" / "web.sqlite3" if index == "" else index
         self._hashing = Hashing(
             models.open, Index(None if place is None else Path(place), self._vfs), self._vfs
         )
         self._library = Library(models, self._hashing)
         self._cors = Cors(frozenset({cors} if isinstance(cors, str) else cors) - {""})
         self._clients = Clients(limits or Limits(), time.monotonic)
-        self._hashing.begin(self._library.hash_all)
+        if hash_all:
+            self._hashing.begin(self._library.hash_all)
 
     @property
     def hashing(self) -> Progress:
-        """How far the digests of everything that is there are; looks at the whole folder."""
-        return self._hashing.progress(self._library.hash_all())
+        """How far hashing has come, of all that was to be hashed since this began."""
+        return self._hashing.overall
+
+    def wait_hashed(self, timeout: float | None = None) -> bool:
+        """Block until nothing is left to hash, or for so many seconds; whether nothing is."""
+        return self._hashing.wait(timeout)
+
+    def folders(self) -> list[Parts]:
+        """The outermost folders that hold files themselves, or something below; () where files lie in none. Blocking."""
+        return self._library.folders()
 
     def close(self) -> None:
         """Stop hashing; what is done is remembered."""
@@ -85,7 +125,8 @@ class ModelServer:
                 found = await self._found(request)
                 more.append(("server-timing", f"open;dur={(time.perf_counter() - began) * 1e3:.1f}"))
                 if isinstance(found, Opened):
-                    await self._send_file(found, more, receive, send, pace)
+                    zero_copy = ZERO_COPY in scope.get("extensions", {})
+                    await self._send_file(found, more, receive, send, pace=pace, zero_copy=zero_copy)
                     return
         except Busy as busy:
             found = _busy(busy)
@@ -110,21 +151,29 @@ class ModelServer:
             )
 
     async def _send_file(
-        self, found: Opened, more: list[tuple[str, str]], receive: Receive, send: Send, pace: Pace | None
+        self,
+        found: Opened,
+        more: Fields,
+        receive: Receive,
+        send: Send,
+        *,
+        pace: Pace | None,
+        zero_copy: bool,
     ) -> None:
         try:
             await send_head(send, found.status, [*found.fields, *more])
             with Departure(receive) as departure:
-                await send_file(
+                sender = Sender(
                     found.fd,
-                    found.span,
                     found.stamp,
                     send,
-                    departure=departure,
-                    patience=self._clients.limits.patience,
-                    pace=pace,
-                    vfs=self._vfs,
+                    departure,
+                    self._clients.limits.patience,
+                    pace,
+                    zero_copy,
+                    self._vfs,
                 )
+                await sender.send_all(found.span)
         finally:
             os.close(found.fd)
 

@@ -1,0 +1,137 @@
+"""HTTP connections of a stand-alone server: uvicorn's, with what a server of large files needs beside.
+
+A head must come in time, a finished answer must be taken in time, and one address may not open connections without
+end. To applications they offer ASGI's extension "Zero Copy Send": a file's bytes go from the page cache to the socket
+without passing through this process, which is most of what sending costs.
+
+Source: ASGI specification, extensions, "Zero Copy Send" (http.response.zerocopysend).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bgfetch.web.sending import ZERO_COPY, Receive, Send
+
+if TYPE_CHECKING:
+    from uvicorn.config import Config
+    from uvicorn.server import ServerState
+
+__all__ = ["Connection"]
+
+_HEAD_WITHIN: Final = 15.0  # s
+_END_WITHIN: Final = 60.0  # s for what of an answer is still in our buffer when it is over: less than a block
+_MOST: Final = 256  # connections of one address; more are refused before a byte is read
+
+
+class Connection(H11Protocol):
+    """One connection."""
+
+    counts: Counter[str] = Counter()  # noqa: RUF012 - of the process: connections are made by uvicorn
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._application = self.app
+        self._deadline: asyncio.TimerHandle | None = None
+        self._counted = ""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take it, or not."""
+        peer = transport.get_extra_info("peername")
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        if self.counts[address] >= _MOST:
+            transport.abort()
+            return
+        self.counts[address] += 1
+        self._counted = address
+        super().connection_made(transport)
+        if hasattr(os, "sendfile") and transport.get_extra_info("sslcontext") is None:
+            self.app = self._extended
+        self._within(_HEAD_WITHIN)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone."""
+        self._in_time()
+        if self._counted:
+            self.counts[self._counted] -= 1
+            if not self.counts[self._counted]:
+                del self.counts[self._counted]
+        if self.transport is not None:
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a head must become a head in time, also those of a second one on the same connection."""
+        before = self.cycle
+        if self._deadline is None and self.conn.their_state is h11.IDLE:
+            self._within(_HEAD_WITHIN)
+        super().data_received(data)
+        if self.cycle is not before:
+            self._in_time()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close it; who does not even take the end of the last answer loses it."""
+        super().timeout_keep_alive_handler()
+        self._within(_END_WITHIN)
+
+    def _within(self, seconds: float) -> None:
+        self._in_time()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    async def _extended(self, scope: Any, receive: Receive, send: Send) -> None:
+        """The application, offered the extension."""
+        cycle = self.cycle  # of this request: the next one waits until it is over
+
+        async def sending(message: Any) -> None:
+            if message["type"] == ZERO_COPY:
+                await self._send_zero_copy(cycle, message)
+            else:
+                await send(message)
+
+        extensions = {**scope.get("extensions", {}), ZERO_COPY: {}}
+        await self._application({**scope, "extensions": extensions}, receive, sending)
+
+    async def _send_zero_copy(self, cycle: Any, message: Any) -> None:
+        """A part of a body with a Content-Length, which more of it follows.
+
+        Raises:
+            OSError: The client is gone.
+        """
+        if not message.get("more_body") or cycle.disconnected:
+            raise OSError("nobody takes it")
+        framed = self.conn.send_with_data_passthrough(h11.Data(data=_Length(message["count"])))  # type: ignore[arg-type]
+        if framed is None or len(framed) != 1:
+            raise RuntimeError("a body without a Content-Length cannot be sent without copying")
+        with os.fdopen(message["file"], "rb", buffering=0, closefd=False) as file:
+            sent = await self.loop.sendfile(
+                self.transport, file, message["offset"], message["count"], fallback=False
+            )
+        if sent < message["count"]:  # the file has become shorter: the answer must not look whole
+            self.transport.abort()
+            raise OSError("the file ended early")
+
+
+class _Length:
+    """Stands for bytes that this process never sees, where their number is all that is asked."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
