@@ -37,7 +37,8 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"api"}),  # what an application calls
     frozenset({"blocking"}),  # the same for programs that are not asynchronous
     frozenset({"daemon"}),  # the process that fetches for all of them
-    frozenset({"cli", "web"}),  # how people reach it
+    frozenset({"web"}),  # how browsers reach it
+    frozenset({"cli"}),  # how people reach it
 )
 
 # Parts beside the rows: what each may import, and who may import it.
