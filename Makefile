@@ -110,6 +110,9 @@ web-models: $(VENV)/.web $(if $(GEMMA),$(VENV)/.gemma)
 web: web-models ## pages that download models in the background and run them; GEMMA=1 adds Gemma 3 270M (Gemma terms)
 	@$(PY) examples/web/server.py
 
+web-screenshots: web-models ## docs/demo-light.png and docs/demo-dark.png again, from the demo as it is
+	@$(PY) tools/draw_screenshots.py
+
 # ---- Releases ----
 
 build: setup ## the wheel and the source archive in dist/

@@ -19,6 +19,7 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from tests.browser.asgi import serve
 from tests.browser.browsers import Browser, Tab
+from tests.browser.chromium import ChromiumTab
 
 import bgfetch.web
 
@@ -201,16 +202,16 @@ def test_every_button_is_large_enough_for_a_thumb(page: Tab) -> None:
     assert [each for each in sizes if not all(each[1:])] == []
 
 
-def test_reduced_motion_stills_what_moves(page: Tab, browser: Browser) -> None:
+def test_reduced_motion_stills_what_moves(page: Tab) -> None:
     """The bar without a total moves, except for those who asked that nothing does."""
-    if browser.name != "chromium":
+    if not isinstance(page, ChromiumTab):
         pytest.skip("only Chromium's protocol can pretend the preference")
     page.run("""window.element = await show("unsized")""")
     moving = """part(element, "bar").getAnimations().length"""
     assert page.evaluate(moving) == 1
     page.call(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]}
-    )  # type: ignore[attr-defined]
+    )
     assert page.evaluate(moving) == 0
 
 

@@ -8,7 +8,10 @@ import { FRAME, listen } from "/sound.js";
 const RUNTIMES = { vad: "onnxruntime-web", minilm: "@huggingface/transformers", gemma: "@wllama/wllama" };
 const $ = (selector, from = document) => from.querySelector(selector);
 const log = new EventLog($("table"));
-const size = (bytes) => `${(bytes / 1e6).toLocaleString(undefined, { maximumFractionDigits: 1 })} MB`;
+const size = (bytes) => {
+  const [value, unit] = bytes < 1e9 ? [bytes / 1e6, "MB"] : [bytes / 1e9, "GB"];
+  return `${value.toLocaleString(undefined, { maximumFractionDigits: 1 })} ${unit}`;
+};
 
 const have = await (await fetch("/have.json")).json();
 const bf = await ready();
@@ -91,7 +94,7 @@ const prepare = {
     $("[data-run]", card).onclick = () => busy(card, async (result) => {
       const model = await once("minilm", async () => (await import("/runtimes/minilm.js")).open(bf.asCache("minilm")));
       const [[, alike]] = await model.similarities([$("[name=one]", card).value, $("[name=two]", card).value]);
-      say(result, alike.toFixed(2), alike > 0.5 ? " They mean much the same." : alike > 0.25 ? " They have something in common." : " They are about different things.");
+      say(result, alike.toFixed(2), alike > 0.6 ? " They mean much the same." : alike > 0.3 ? " They have something in common." : " They are about different things.");
     });
   },
   gemma(card) {

@@ -20,7 +20,7 @@ export class EventLog {
     this.#body.querySelector(".none")?.remove();
     const row = this.#body.insertRow(0);
     row.className = kind;
-    for (const text of [new Date().toLocaleTimeString(), event, details]) row.insertCell().textContent = text;
+    for (const text of [new Date().toLocaleTimeString(undefined, { hourCycle: "h23" }), event, details]) row.insertCell().textContent = text;
     while (this.#body.rows.length > MOST) this.#body.deleteRow(-1);
   }
 
@@ -64,9 +64,9 @@ export class EventLog {
       requests.set(file.path, "started");
       this.add("Request processing started", `${id}: ${file.path}`);
     }
-    if (before !== "completed" && file.size > 0 && file.downloaded >= file.size) {
+    if (before !== "completed" && file.size > 0 && file.downloaded >= file.size && file.verified) {
       requests.set(file.path, "completed");
-      this.add("Request processing completed", `${id}: ${file.path}, ${file.size.toLocaleString()} bytes, checked by ${file.verified || "length"}`);
+      this.add("Request processing completed", `${id}: ${file.path}, ${file.size.toLocaleString()} bytes, verified by ${file.verified}`);
     }
   }
 
