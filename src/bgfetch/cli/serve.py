@@ -45,6 +45,12 @@ _LOOK = 1.0  # s between two words about hashing
     help="Pages that may read models, such as https://app.example; * = all.",
 )
 @click.option(
+    "--upstream",
+    default="",
+    metavar="URL",
+    help="Fetch from below this URL what is not here yet, and keep it.",
+)
+@click.option(
     "--tls-cert",
     metavar="FILE",
     type=click.Path(exists=True, dir_okay=False),
@@ -75,6 +81,7 @@ def serve(
     port: int,
     index: bool,
     cors: tuple[str, ...],
+    upstream: str,
     tls_cert: str | None,
     tls_key: str | None,
     per_client: int,
@@ -100,7 +107,7 @@ def serve(
     models = (
         ModelServer.of_cache(settings=settings, cors=cors, limits=limits)
         if directory is None
-        else ModelServer(directory, cors=cors, limits=limits, settings=settings)
+        else ModelServer(directory, cors=cors, limits=limits, upstream=upstream, settings=settings)
     )
     tls = (tls_cert, tls_key) if tls_cert and tls_key else None
     site = Site(models, listening, host=host, index=index, tls=tls)

@@ -25,9 +25,9 @@ from bgfetch.web.hashing import Hashing, Wanted
 from bgfetch.web.manifest import hashing_json, manifest_json
 from bgfetch.web.paths import Parts, parts_of
 
-__all__ = ["Library", "Models", "Opened"]
+__all__ = ["MANIFEST", "Library", "Models", "Opened"]
 
-_MANIFEST: Final = "manifest.json"
+MANIFEST: Final = "manifest.json"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HASHED_A_SECOND = 500e6  # bytes by one core, both digests: how long a client is told to wait
 _LONGEST_WAIT = 30  # s
@@ -84,7 +84,7 @@ class Library:
             raise FileNotFoundError(request.path)
         if "manifest" in request.query and not request.path.endswith("/"):
             return self._manifest(request, parts[:-1], [self._one(parts)])
-        if "manifest" in request.query or (parts[-1:] == (_MANIFEST,) and "sha256" not in request.query):
+        if "manifest" in request.query or (parts[-1:] == (MANIFEST,) and "sha256" not in request.query):
             folder = parts if "manifest" in request.query else parts[:-1]
             return self._manifest(request, folder, self._all(folder))
         if not parts or request.path.endswith("/"):
@@ -111,7 +111,7 @@ class Library:
     def _one(self, parts: Parts) -> Wanted:
         fd = self._models.open(parts) if parts else -1
         if fd < 0:
-            raise FileNotFoundError(_MANIFEST)
+            raise FileNotFoundError(MANIFEST)
         try:
             return Wanted(parts, stamp_of(fd), self._models.path(parts))
         finally:

@@ -12,19 +12,25 @@ import os
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bgfetch.config import Settings, load
+from bgfetch.response import off_loop
 from bgfetch.vfs import Vfs
 from bgfetch.web.asked import Asked, Reply, asked, refused, send_head
+from bgfetch.web.coming import Broken, Coming
 from bgfetch.web.fields import Cors, Fields
 from bgfetch.web.folder import Folder
 from bgfetch.web.hashing import Hashing, Progress
 from bgfetch.web.index import Index
-from bgfetch.web.library import Library, Models, Opened
+from bgfetch.web.library import MANIFEST, Library, Models, Opened
 from bgfetch.web.limits import Busy, Clients, Limits, Pace
-from bgfetch.web.paths import Parts
+from bgfetch.web.mirror import Mirror, Unobtainable
+from bgfetch.web.paths import Parts, parts_of
 from bgfetch.web.sending import ZERO_COPY, Departure, Receive, Send, Sender
+
+if TYPE_CHECKING:
+    from bgfetch.wiring import Wiring
 
 __all__ = ["ModelServer"]
 
@@ -36,9 +42,13 @@ class ModelServer:
         directory: The folder. Names with a leading dot, and those that some platform could not store, are not given out.
         cors: Origins whose pages may read what is served, such as "https://app.example"; "*" for all.
         limits: What one client may take at once.
+        upstream: URL of a folder that what is not here is fetched from, kept in bgfetch's cache, and sent on as it comes.
         index: The file that digests are remembered in; one below BGFETCH_HOME when nothing is said, None for none.
         settings: As the environment and `config.toml` have them when nothing is said.
     """
+
+    _mirror: Mirror | None = None
+    _wiring: Wiring | None = None  # what is ours to close
 
     def __init__(
         self,
@@ -46,10 +56,14 @@ class ModelServer:
         *,
         cors: str | Collection[str] = (),
         limits: Limits | None = None,
+        upstream: str = "",
         index: str | os.PathLike[str] | None = "",
         settings: Settings | None = None,
     ) -> None:
-        self._begin(Folder(Path(directory)), cors, limits, index, settings or load())
+        used, folder = settings or load(), Folder(Path(directory))
+        mirror = _mirror(folder, upstream, used) if upstream else None
+        self._begin(mirror or folder, cors, limits, index, used)
+        self._mirror, self._wiring = mirror, None if mirror is None else mirror.wiring
 
     @classmethod
     def of_cache(
@@ -73,7 +87,9 @@ class ModelServer:
 
         self = cls.__new__(cls)
         used = settings or load()
-        self._begin(Stored(Wiring(used), scope), cors, limits, "", used, hash_all=False)
+        wiring = Wiring(used)
+        self._begin(Stored(wiring, scope), cors, limits, "", used, hash_all=False)
+        self._wiring = wiring
         return self
 
     def _begin(
@@ -111,8 +127,10 @@ class ModelServer:
         return self._library.folders()
 
     def close(self) -> None:
-        """Stop hashing; what is done is remembered."""
+        """Stop hashing and fetching; what is done is remembered, what came is kept."""
         self._hashing.close()
+        if self._wiring is not None:
+            self._wiring.close()
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -128,12 +146,15 @@ class ModelServer:
                     zero_copy = ZERO_COPY in scope.get("extensions", {})
                     await self._send_file(found, more, receive, send, pace=pace, zero_copy=zero_copy)
                     return
+                if isinstance(found, Coming):
+                    await self._send_coming(request, found, more, receive, send)
+                    return
         except Busy as busy:
             found = _busy(busy)
         reply = Reply(found.status, [*found.fields, *more], found.body)
         await reply.send(send, head=request.method == "HEAD")
 
-    async def _found(self, request: Asked) -> Opened | Reply:
+    async def _found(self, request: Asked) -> Opened | Coming | Reply:
         match request.method:
             case "GET" | "HEAD":
                 pass
@@ -144,11 +165,56 @@ class ModelServer:
         try:
             return await _off_loop(self._library, request)
         except FileNotFoundError:
-            return refused(404, "there is no such model here")
+            return await self._pulled(request)
         except OSError as error:
             return refused(
                 503, f"the disk refused ({error.strerror}); try again later", ("retry-after", "10")
             )
+
+    async def _pulled(self, request: Asked) -> Opened | Coming | Reply:
+        """What is not here, from upstream if there is one."""
+        parts = parts_of(request.path)
+        if self._mirror is None or not parts or request.path.endswith("/") or parts[-1] == MANIFEST:
+            return refused(404, "there is no such model here")
+        try:
+            coming = await self._mirror.pull(parts)
+            if coming is None:
+                return await _off_loop(self._library, request)
+        except Unobtainable as error:
+            again = [("retry-after", str(error.retry_after))] if error.retry_after else []
+            return refused(error.status, error.words, *again)
+        except FileNotFoundError:
+            return refused(503, "it was here, and is gone again", ("retry-after", "1"))
+        if "manifest" in request.query or "sha256" in request.query:
+            try:
+                return await off_loop(coming.wait)
+            finally:
+                coming.close()
+        return coming
+
+    async def _send_coming(
+        self, request: Asked, coming: Coming, more: Fields, receive: Receive, send: Send
+    ) -> None:
+        try:
+            answer, fields = coming.answer(request)
+            await send_head(send, answer.status, [*fields, *more])
+            if request.method == "HEAD" or (coming.total is not None and not answer.span.length):
+                await send({"type": "http.response.body", "body": b""})
+                return
+            with Departure(receive) as departure:
+                left = answer.span.length if coming.total is not None else None
+                async for block in coming.chunks(answer.span):
+                    if departure.happened:
+                        return
+                    left = None if left is None else left - len(block)
+                    async with asyncio.timeout(self._clients.limits.patience):
+                        await send({"type": "http.response.body", "body": block, "more_body": left != 0})
+                if left is None:
+                    await send({"type": "http.response.body", "body": b""})
+        except (Broken, TimeoutError, OSError):
+            return  # short of its length: nobody takes it for whole
+        finally:
+            coming.close()
 
     async def _send_file(
         self,
@@ -188,6 +254,12 @@ async def _off_loop(library: Library, request: Asked) -> Opened | Reply:
         if task.exception() is None and isinstance(found := task.result(), Opened):
             os.close(found.fd)
         raise
+
+
+def _mirror(folder: Folder, upstream: str, settings: Settings) -> Mirror:
+    from bgfetch.wiring import Wiring  # noqa: PLC0415 - a folder by itself needs no store
+
+    return Mirror(folder, upstream, Wiring(settings))
 
 
 def _busy(busy: Busy) -> Reply:
