@@ -119,6 +119,9 @@ class Sender:
                 return False
             more = start + length < span.stop
             await self._within_patience({"type": "http.response.body", "body": block, "more_body": more})
+            await asyncio.sleep(
+                0
+            )  # nothing above need have waited: others have their turn, and news that the client is gone
         return True
 
     def _sound(self) -> bool:
