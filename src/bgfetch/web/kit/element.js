@@ -456,7 +456,7 @@ export class ModelDownload extends Base {
       if (node.textContent !== say(action)) node.textContent = say(action);
     }
     // A focused button that goes leaves its focus to the words, never to a button that would undo the work.
-    if ((focused === button || focused === other) && focused.hidden) status.focus();
+    if ([button, other].some((node) => node === focused && node.hidden)) status.focus();
   }
 
   /** Each state and each quarter once: a reader that hears every percent hears nothing else. @param {(key: string) => string} say */
