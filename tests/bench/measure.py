@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BenchError", "Sample", "clean_environment", "measured"]
+__all__ = ["BenchError", "Sample", "busy_machine", "busy_processes", "clean_environment", "measured"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _IDLE = (3, 4, 8, 9)  # idle, iowait, and guests, which are counted in user and nice already
@@ -74,7 +74,7 @@ def measured(
         BenchError: It failed; with the end of what it said.
     """
     errors = output.with_suffix(".stderr")
-    busy, served = _machine_busy(), _processes_busy(server)
+    busy, served = busy_machine(), busy_processes(server)
     with output.open("wb") as out, errors.open("wb") as err:
         began = time.perf_counter()
         process = subprocess.Popen(argv, env=dict(env), stdin=subprocess.DEVNULL, stdout=out, stderr=err)
@@ -85,17 +85,18 @@ def measured(
         said = errors.read_text(errors="replace")[-2000:]
         raise BenchError(f"{' '.join(argv)} ended with {process.returncode}: {said}")
     cpu = usage.ru_utime + usage.ru_stime
-    others = _machine_busy() - busy - (_processes_busy(server) - served) - cpu
+    others = busy_machine() - busy - (busy_processes(server) - served) - cpu
     return Sample(wall, cpu, usage.ru_maxrss / 1024, max(0.0, others / wall))
 
 
-def _machine_busy() -> float:
+def busy_machine() -> float:
     """Seconds all cores together were not idle, stolen ones included."""
     fields = Path("/proc/stat").read_text("ascii").split("\n", 1)[0].split()[1:]
     return sum(int(ticks) for column, ticks in enumerate(fields) if column not in _IDLE) / _TICKS
 
 
-def _processes_busy(pids: Sequence[int]) -> float:
+def busy_processes(pids: Sequence[int]) -> float:
+    """Seconds of user and system time that these processes have taken so far."""
     total = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()

@@ -46,7 +46,8 @@ and, for the row with a lossy line, root and `/dev/net/tun`. The figures are kep
 * nginx serves from the same machine over loopback. Files come from the page cache and go to a real disk ({disk}).
 * Each tool is a process of its own; its wall time includes its start, so for bgfetch that of the Python interpreter.
   Only bgfetch makes its bytes durable (fsync) before it says that it is done.
-* CPU time is user and system time of the client with its children; the server's is not in it.
+* CPU time is user and system time of the client with its children; the server's is not in it. In the rows `serve-…` it is the
+  server's alone, what each sends goes to curl and nowhere, and *noise* has the clients in it.
 * The candidates of a row run by turns, {reps} times, another one first each time. Medians are compared; no run is
   left out. Each output is compared with its source byte by byte, outside the measured time.
 * Every run has an empty folder, bgfetch a new home, and begins after `sync` and after a file was written and deleted, so

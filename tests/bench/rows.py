@@ -15,6 +15,7 @@ from tests.bench import line, peers
 from tests.bench.lab import Candidate, Goal, Lab, Row
 from tests.bench.measure import BenchError, clean_environment
 from tests.bench.server import Nginx
+from tests.bench.serving import SERVING
 
 __all__ = ["ROWS"]
 
@@ -270,4 +271,5 @@ ROWS: dict[str, Callable[[Lab, int], Row]] = {
     "cached": cached,
     "ls": listing,
     "resume": resume,
+    **SERVING,
 }
