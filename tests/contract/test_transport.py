@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -56,13 +56,14 @@ class Told:
         self.reply = reply
         return self.want_body
 
-    def body(self, chunk: bytes) -> bool:
+    def body(self, chunks: Sequence[bytes]) -> bool:
         """Keep them."""
         self._called("body")
-        assert 0 < len(chunk) <= 1 << 20
+        assert all(chunks)
+        assert 0 < sum(map(len, chunks)) <= 1 << 20
         if self.error is not None:
             raise self.error
-        self.got += chunk
+        self.got += b"".join(chunks)
         self.some.set()
         self.on_body()
         return self.take is None or len(self.got) < self.take

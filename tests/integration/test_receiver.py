@@ -49,7 +49,7 @@ class Flight:
         """The server's reply and all its bytes."""
         fields = (("Content-Range", f"bytes {self.start}-{self.start + HALF - 1}/{PIECE}"), ("ETag", '"1"'))
         assert self.receiver.head(ReplyHead("http://host/x", 206, Headers(fields)))
-        assert self.receiver.body(BODY[self.start : self.start + HALF])
+        assert self.receiver.body([BODY[self.start : self.start + HALF]])
 
     @property
     def outcome(self) -> on.Event | None:

@@ -7,7 +7,7 @@ single gain on the write side (measured: 1.66 against 2.53 CPU seconds per GB).
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import google_crc32c
 
@@ -107,6 +107,27 @@ class PieceWriter:
     def gathered(self) -> int:
         """Bytes taken and not yet written."""
         return self._fill - self._written
+
+    def write_all(self, chunks: Sequence[bytes]) -> bool:
+        """As `write` of each. Chunks that fill nothing up are gathered here: no call of ours for each 16 KiB."""
+        buffer, crc, fill = self._buffer, self._crc, self._fill
+        for number, chunk in enumerate(chunks):
+            full = fill + len(chunk)
+            if full >= self._full:
+                self._crc, self._fill = crc, fill
+                return self._write_rest(chunks[number:])
+            buffer[fill:full] = chunk
+            crc, fill = _extend(crc, chunk), full
+        self._crc, self._fill = crc, fill
+        return True
+
+    @property
+    def _full(self) -> int:
+        """Where in this piece something is to be done: its end, or `stop`."""
+        return PIECE if self.stop is None else min(PIECE, self.stop - self._index * PIECE)
+
+    def _write_rest(self, chunks: Sequence[bytes]) -> bool:
+        return self.write(chunks[0]) and (len(chunks) == 1 or self.write_all(chunks[1:]))
 
     def write(self, chunk: bytes) -> bool:
         """Take the next bytes; False when some came from behind `stop` and no more are wanted. OSError from the disk."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial as bind
 
 from bgfetch.cache.partials import Partial
@@ -147,11 +147,11 @@ class FlightReceiver:
                 raise UnacceptableBytes(_quota_fault(full)) from full
             self._needs(0)
 
-    def body(self, chunk: bytes) -> bool:
+    def body(self, chunks: Sequence[bytes]) -> bool:
         """Store the next bytes; False when enough have come. OSError from the disk."""
         assert self._writer is not None  # noqa: S101 - a body comes only after an accepted head
         try:
-            return self._writer.write(chunk)
+            return self._writer.write_all(chunks)
         except UnacceptableBytes as found:
             self._fault = found.fault
             return False

@@ -136,7 +136,7 @@ class MemoryTransport:
             return running.receiver.head(running.reply.head)
         chunk = next(running.steps, None)
         if chunk is not None:
-            return running.receiver.body(chunk)
+            return running.receiver.body([chunk])
         running.silent = running.reply.silent
         if running.reply.fault is not None:
             self._over(running.exchange.flight, running.reply.fault)

@@ -79,8 +79,10 @@ class Receiver(Protocol):
         """The reply head is there; False = the body is not wanted."""
         ...
 
-    def body(self, chunk: bytes) -> bool:
-        """The next bytes of the body, at most 1 MiB; False = no more are wanted. May raise OSError."""
+    def body(self, chunks: Sequence[bytes]) -> bool:
+        """The next bytes of the body as they came, together 1 MiB at most; False = no more are wanted. May raise
+        OSError.
+        """
         ...
 
     def tick(self) -> None:

@@ -8,6 +8,7 @@ average is right however large the chunks are. Nothing waits on the transport's 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from bgfetch.clock import Clock
@@ -201,10 +202,10 @@ class _Counted:
         self.tick = receiver.tick
         self.sent = receiver.sent
 
-    def body(self, chunk: bytes) -> bool:
-        wanted = self._receiver.body(chunk)
+    def body(self, chunks: Sequence[bytes]) -> bool:
+        wanted = self._receiver.body(chunks)
         if self._limits.limiting:
-            self._limits.came(self._exchange, len(chunk))
+            self._limits.came(self._exchange, sum(map(len, chunks)))
         return wanted
 
     def ended(self) -> None:

@@ -19,6 +19,7 @@ __all__ = ["Transfer"]
 
 _HEAD_BYTES = 64 << 10
 _HEAD_LINES = 100
+_AT_ONCE = 16  # chunks of 16 KiB, which is what libcurl gives: a limit on speed is kept to a quarter of a MiB
 _DRAIN = 64 << 10  # a short unwanted body is read to its end, so that its connection can be used again
 
 
@@ -46,6 +47,8 @@ class Transfer:
         self._line_count = 0
         self._byte_count = 0
         self._left: int | None = None  # bytes of the body still to come, where the head says so
+        self._chunks: list[bytes] = []  # come and not handed over
+        self._answer: int | None = None  # what libcurl is told of bytes that nobody wants
 
     def on_header(self, line: bytes) -> int | None:
         """A line of the head with its end, the empty one last; -1 to go no further."""
@@ -84,19 +87,31 @@ class Transfer:
         return None if self.finished and short else abort
 
     def on_body(self, chunk: bytes) -> int | None:
-        """The next bytes; 0 to go no further."""
+        """The next bytes; 0 to go no further. As short as can be: it runs 65,000 times a GiB."""
+        self._chunks.append(chunk)
+        return self.hand_over() if len(self._chunks) >= _AT_ONCE else None
+
+    @property
+    def holds(self) -> bool:
+        """Whether bytes have come and the receiver has not been given them yet."""
+        return bool(self._chunks)
+
+    def hand_over(self) -> int | None:
+        """Give the receiver what has come; 0 to go no further."""
+        chunks, self._chunks = self._chunks, []
+        size = sum(map(len, chunks))
         self.heard = time.monotonic()
-        self.window_bytes += len(chunk)
+        self.window_bytes += size
         if self._left is not None:
-            self._left -= len(chunk)
-        if self.finished:
-            return None
-        try:  # not `_disk_errors`: this runs 65,000 times a GiB
-            if self.receiver.body(chunk):
-                return None
-        except OSError as error:
-            self.fault = disk_fault(error)
-        return self._decline(abort=0)
+            self._left -= size
+        if self.finished or self.fault is not None:
+            return self._answer
+        wanted = False
+        with self._disk_errors():
+            wanted = self.receiver.body(chunks)
+        if not wanted:
+            self._answer = self._decline(abort=0)
+        return self._answer
 
     def on_upload(self, _total: int, _got: int, _upload_total: int, sent: int) -> int:
         """How much of the request is sent."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -132,9 +132,9 @@ class Count:
         """Go on."""
         return True
 
-    def body(self, chunk: bytes) -> bool:
+    def body(self, chunks: Sequence[bytes]) -> bool:
         """Count."""
-        self.count += len(chunk)
+        self.count += sum(map(len, chunks))
         self.first.set()
         return True
 
