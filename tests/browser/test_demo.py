@@ -5,6 +5,7 @@ The pages, their server and its headers are those of examples/web; the models an
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 from collections.abc import Iterator
@@ -43,24 +44,26 @@ class Demo:
         url: Its address.
         folder: Its models; what a test removes there is gone.
         violations: What pages did against their policy, as browsers reported it.
+        rate: Bytes a second of each model's body; 0 for no limit.
     """
 
     url: str = ""
     folder: Path = Path()
     violations: list[bytes] = field(default_factory=list)
+    rate: int = 0
 
 
-def reporting(app: Any, violations: list[bytes]) -> Any:
-    """The site, which asks browsers to report what its policy forbids: nothing a page does in time can escape that."""
+def observed(app: Any, demo: Demo) -> Any:
+    """The site on the demo's line; browsers report to it what its policy forbids, which nothing a page does can escape."""
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] == "/violations":
-            violations.append((await receive())["body"])
+            demo.violations.append((await receive())["body"])
             await send({"type": "http.response.start", "status": 204, "headers": []})
             await send({"type": "http.response.body"})
             return
 
-        async def with_report(message: Any) -> None:
+        async def sent(message: Any) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [
                     (
@@ -70,8 +73,10 @@ def reporting(app: Any, violations: list[bytes]) -> Any:
                     for name, value in message["headers"]
                 ]
             await send(message)
+            if demo.rate and scope["path"].startswith("/models/"):
+                await asyncio.sleep(len(message.get("body", b"")) / demo.rate)
 
-        await app(scope, receive, with_report)
+        await app(scope, receive, sent)
 
     return wrapped
 
@@ -92,7 +97,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     made = Demo(folder=tmp_path / "models")
     for missing in models.lay_out(made.folder):
         print("left out:", missing)
-    with serve(reporting(server.application(made.folder), made.violations)) as made.url:
+    with serve(observed(server.application(made.folder), made)) as made.url:
         yield made
     assert made.violations == []
 
@@ -242,6 +247,21 @@ def test_the_articles_flow_says_when_the_model_is_not_there(tab: Tab, demo: Demo
     )
     assert said == "The download failed: bad-status."
     assert tab.evaluate("document.querySelector('#start').disabled") is False
+
+
+def test_the_articles_flow_can_be_aborted(tab: Tab, demo: Demo) -> None:
+    """Abort ends the download, says so, and leaves nothing in the cache; then it can begin again."""
+    tab.goto(f"{demo.url}/article/")
+    until(tab, "document.querySelector('#status').textContent === 'Not downloaded yet.'")
+    demo.rate = 100_000
+    tab.click("#start")
+    until(tab, "!document.querySelector('#abort').hidden")
+    tab.click("#abort")
+    until(tab, "document.querySelector('#status').textContent === 'Aborted.'")
+    assert tab.evaluate("(await (await caches.open('downloads')).keys()).length") == 0
+    demo.rate = 0
+    tab.click("#start")
+    assert until(tab, "document.querySelector('#result').textContent").startswith("Probability of speech")
 
 
 def test_axe_finds_no_violation_on_the_pages(tab: Tab, browser: Browser, demo: Demo) -> None:

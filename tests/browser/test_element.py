@@ -100,12 +100,14 @@ def test_numbers_are_said_in_the_readers_language(page: Tab) -> None:
             const element = await show("downloading", {lang})
             said[lang] = texts(element)
             said[lang].spoken = part(element, "bar").getAttribute("aria-valuetext")
+            said[lang].name = part(element, "bar").getAttribute("aria-label")
         }
         return said"""
     )
     assert seen["en"]["size"] == "9.8 MB of 22.9 MB"
     assert (seen["en"]["rate"], seen["en"]["eta"]) == ("2.1 MB/s", "7 seconds left")
     assert seen["en"]["spoken"] == "43%, 9.8 MB of 22.9 MB"
+    assert seen["en"]["name"] == "Progress of MiniLM"
     assert seen["de"]["size"] == "9,8 MB of 22,9 MB"
 
 
@@ -271,6 +273,32 @@ def test_events_tell_the_page_and_leave_the_shadow(page: Tab) -> None:
     ]  # fmt: skip
     assert seen[1] == ["progress", "downloading", 11_000_000, 22_928_619, "", ""]
     assert seen[-1][4:] == ["quota-exceeded", "12 GB are needed, 3 GB are free"]
+
+
+def test_events_cross_the_shadow_of_an_app_around_it(page: Tab) -> None:
+    """An element inside another component is heard outside it, too."""
+    seen = page.run(
+        """const outer = document.createElement("div")
+        const element = document.createElement("model-download")
+        element.backgroundFetch = STATES.ready()
+        outer.attachShadow({mode: "open"}).append(element)
+        document.querySelector("#place").append(outer)
+        await nextState(element, "ready")
+        return events.map(([kind]) => kind)"""
+    )
+    assert seen == ["success"]
+
+
+def test_auto_starts_without_a_press_and_disabled_never_starts(page: Tab) -> None:
+    """`auto` is the page's own consent; `disabled` takes it back."""
+    seen = page.run(
+        """const started = await show("idle", {auto: "", disabled: ""})
+        await started.download()
+        const auto = await show("other", {auto: ""}, new FakeManager())
+        await nextState(auto, "queued")
+        return [started.backgroundFetch.calls.length, auto.backgroundFetch.calls.length]"""
+    )
+    assert seen == [0, 1]
 
 
 def test_when_ready_waits_over_a_failure_that_is_retried(page: Tab) -> None:
