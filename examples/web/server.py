@@ -6,7 +6,9 @@ of npm, and the headers that a careful site sends.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import sys
 from pathlib import Path
 
@@ -82,13 +84,26 @@ def application(models: Path = MODELS) -> Starlette:
     )
 
 
+def listener() -> socket.socket:
+    """A socket of loopback on `PORT`, else on 8000, else, where something else has that, on any other."""
+    wanted = os.environ.get("PORT")
+    try:
+        return socket.create_server(("127.0.0.1", int(wanted or 8000)))
+    except OSError:
+        if wanted:
+            raise
+        return socket.create_server(("127.0.0.1", 0))
+
+
 def main() -> None:
-    """Serve on a port of loopback until Ctrl-C: `PORT`, else 8000."""
+    """Serve until Ctrl-C."""
     for missing in lay_out(MODELS):
         print(f"Left out: {missing}", file=sys.stderr)
-    port = int(os.environ.get("PORT", "8000"))
-    print(f"\n  Open  http://localhost:{port}/  (Ctrl-C ends it)\n", flush=True)
-    uvicorn.run(application(), host="127.0.0.1", port=port, log_level="warning")
+    with listener() as bound, contextlib.suppress(KeyboardInterrupt):
+        print(f"\n  Open  http://localhost:{bound.getsockname()[1]}/  (Ctrl-C ends it)\n", flush=True)
+        uvicorn.Server(uvicorn.Config(application(), log_level="warning", lifespan="off")).run(
+            sockets=[bound]
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Its manager is a fake (pages/fake.js), so that each state can be looked at; test
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def test_numbers_are_said_in_the_readers_language(page: Tab) -> None:
     assert seen["en"]["size"] == "9.8 MB of 22.9 MB"
     assert (seen["en"]["rate"], seen["en"]["eta"]) == ("2.1 MB/s", "7 seconds left")
     assert seen["en"]["spoken"] == "43%, 9.8 MB of 22.9 MB"
+    assert re.search(r"next try \d+:\d\d:\d\d", seen["waiting"])
     assert seen["en"]["name"] == "Progress of MiniLM"
     assert seen["de"]["size"] == "9,8 MB of 22,9 MB"
 

@@ -12,7 +12,7 @@ const STATES = {
   checking: () => Object.assign(new FakeManager(), { availability: () => new Promise(() => {}) }),
   queued: () => new FakeManager({ availability: "downloading", registration: FakeManager.registration({ state: "queued" }) }),
   offline: () => new FakeManager({ availability: "downloading", registration: FakeManager.registration({ ...running, state: "waiting-network" }) }),
-  retrying: () => new FakeManager({ availability: "downloading", registration: FakeManager.registration({ ...running, state: "waiting-retry", until: 1_800_000_000 }) }),
+  retrying: () => new FakeManager({ availability: "downloading", registration: FakeManager.registration({ ...running, state: "waiting-retry", until: 1_800_000_000_000 }) }),
   downloading: () => new FakeManager({ availability: "downloading", registration: FakeManager.registration(running) }),
   unsized: () => new FakeManager({ total: 0, availability: "downloading", registration: FakeManager.registration(running, 0) }),
   paused: () => new FakeManager({ availability: "downloading", registration: FakeManager.registration({ ...running, state: "paused" }) }),

@@ -425,7 +425,7 @@ export class ModelDownload extends Base {
       percent: new Intl.NumberFormat(language, { style: "percent" }).format(this.#size ? downloaded / this.#size : 0),
       rate: rate ? bytes(rate, language) : "",
       left: eta && Number.isFinite(eta) ? duration(eta, language) : "",
-      until: until ? new Intl.DateTimeFormat(language, { timeStyle: "medium" }).format(until * 1000) : "",
+      until: until ? new Intl.DateTimeFormat(language, { timeStyle: "medium" }).format(until) : "",
     };
   }
 
