@@ -96,7 +96,7 @@ def test_each_state_is_said_in_words_with_the_buttons_it_has(page: Tab) -> None:
 def test_numbers_are_said_in_the_readers_language(page: Tab) -> None:
     """Size, rate and time left are written as the element's language writes them."""
     seen = page.run(
-        """const said = {}
+        """const said = {waiting: texts(await show("retrying")).status}
         for (const lang of ["en", "de"]) {
             const element = await show("downloading", {lang})
             said[lang] = texts(element)
