@@ -29,6 +29,7 @@ _PLAIN = """
 import socket, sys, uvicorn
 from bgfetch.web import ModelServer
 listening = socket.create_server(("127.0.0.1", 0))
+listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as where uvicorn makes the socket itself
 print(f"http://127.0.0.1:{listening.getsockname()[1]}/", flush=True)
 uvicorn.Server(uvicorn.Config(ModelServer(sys.argv[1]), access_log=False, log_level="critical")).run(sockets=[listening])
 """

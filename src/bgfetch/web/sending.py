@@ -15,7 +15,7 @@ import contextlib
 import functools
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -26,13 +26,14 @@ from bgfetch.vfs import Vfs
 from bgfetch.web.folder import Stamp, stamp_of
 from bgfetch.web.limits import Pace
 
-__all__ = ["BLOCK", "ZERO_COPY", "Departure", "Receive", "Send", "Sender", "copied_tail"]
+__all__ = ["BLOCK", "DIRECT", "ZERO_COPY", "Departure", "Receive", "Send", "Sender", "copied_tail"]
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 
 BLOCK = 1 << 18  # bytes: fits a processor's cache between being read and being sent
 ZERO_COPY: Final = "http.response.zerocopysend"
+DIRECT: Final = "bgfetch.direct"  # see `connections`
 _LARGEST = 1 << 24  # bytes sent without copying between two looks at the file
 _QUICK = 0.5  # s for one of these; slower clients are given less, so that none of them takes minutes
 
@@ -77,7 +78,7 @@ class Sender:
         departure: Ends it.
         patience: Seconds for the client to take a block.
         pace: Of the client, where it has one.
-        zero_copy: Whether the server offers it.
+        offered: The server's extensions.
         vfs: What reads.
     """
 
@@ -87,13 +88,13 @@ class Sender:
     departure: Departure
     patience: float
     pace: Pace | None
-    zero_copy: bool
+    offered: Container[str]
     vfs: Vfs
 
     async def send_all(self, span: Span) -> bool:
         """Send these bytes, at least one; whether that was all of them. Where it was not, the answer stays incomplete."""
         try:
-            start = await self._without_copying(span) if self.zero_copy else span.start
+            start = await self._without_copying(span) if ZERO_COPY in self.offered else span.start
             return await self._copied(Span(start, span.stop))
         except (TimeoutError, OSError):  # slow, gone, or the disk refused: cut short, each of them
             return False
@@ -105,20 +106,21 @@ class Sender:
             await self._paced(count)
             began = clock()
             message = {"type": ZERO_COPY, "file": self.fd, "offset": at, "count": count, "more_body": True}
-            await self._within_patience(message)
+            async with asyncio.timeout(self.patience):
+                await self.send(message)
             at += count
             block = min(_LARGEST, block * 2) if clock() - began < _QUICK else max(BLOCK, block // 2)
         return at
 
     async def _copied(self, span: Span) -> bool:
+        buffer = memoryview(bytearray(min(BLOCK, span.length)))
         for start in range(span.start, span.stop, BLOCK):
-            length = min(BLOCK, span.stop - start)
-            await self._paced(length)
-            block = await _read(self.vfs, self.fd, start, length)
-            if len(block) < length or not self._sound():
+            block = buffer[: min(BLOCK, span.stop - start)]
+            more = start + len(block) < span.stop
+            await self._paced(len(block))
+            if await _read_into(self.vfs, self.fd, block, start) < len(block) or not self._sound():
                 return False
-            more = start + length < span.stop
-            await self._within_patience({"type": "http.response.body", "body": block, "more_body": more})
+            await self._within_patience(block, more=more)
             await asyncio.sleep(
                 0
             )  # nothing above need have waited: others have their turn, and news that the client is gone
@@ -132,9 +134,14 @@ class Sender:
         if delay:
             await asyncio.sleep(delay)
 
-    async def _within_patience(self, message: dict[str, Any]) -> None:
+    async def _within_patience(self, block: memoryview, *, more: bool) -> None:
+        """What is not sent directly the server may keep, so it gets a copy: the buffer is used again."""
+        direct = more and DIRECT in self.offered
+        body = block if direct else bytes(block)
         async with asyncio.timeout(self.patience):
-            await self.send(message)
+            await self.send(
+                {"type": DIRECT if direct else "http.response.body", "body": body, "more_body": more}
+            )
 
 
 @functools.cache
@@ -155,15 +162,15 @@ def copied_tail() -> int:
     return sending + max(receiving, asked) + 4 * BLOCK
 
 
-async def _read(vfs: Vfs, fd: int, start: int, length: int) -> bytes:
-    """The block: at once where it is in memory, from a thread where a disk must be waited for.
+async def _read_into(vfs: Vfs, fd: int, block: memoryview, start: int) -> int:
+    """Fill the block: at once where that is in memory, from a thread where a disk must be waited for; bytes read.
 
     A thread costs as much as reading 200 KiB from the page cache. The block's last page is in memory only when the rest
     is: the kernel reads files in order.
     """
-    if _in_memory(fd, start + length - 1):
-        return os.pread(fd, length, start)
-    return await off_loop(_read_now, vfs, fd, start, length)
+    if _in_memory(fd, start + len(block) - 1):
+        return vfs.pread_into(fd, block, start)
+    return await off_loop(vfs.pread_into, fd, block, start)
 
 
 def _in_memory(fd: int, offset: int) -> bool:
@@ -174,8 +181,3 @@ def _in_memory(fd: int, offset: int) -> bool:
     with contextlib.suppress(OSError):  # it is not, or this file system cannot say
         return os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
     return False
-
-
-def _read_now(vfs: Vfs, fd: int, start: int, length: int) -> bytes:
-    buffer = bytearray(length)
-    return bytes(buffer[: vfs.pread_into(fd, memoryview(buffer), start)])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from bgfetch.web.library import MANIFEST, Library, Models, Opened
 from bgfetch.web.limits import Busy, Clients, Limits, Pace
 from bgfetch.web.mirror import Mirror, Unobtainable
 from bgfetch.web.paths import Parts, parts_of
-from bgfetch.web.sending import ZERO_COPY, Departure, Receive, Send, Sender
+from bgfetch.web.sending import Departure, Receive, Send, Sender
 
 if TYPE_CHECKING:
     from bgfetch.wiring import Wiring
@@ -143,8 +143,8 @@ class ModelServer:
                 found = await self._found(request)
                 more.append(("server-timing", f"open;dur={(time.perf_counter() - began) * 1e3:.1f}"))
                 if isinstance(found, Opened):
-                    zero_copy = ZERO_COPY in scope.get("extensions", {})
-                    await self._send_file(found, more, receive, send, pace=pace, zero_copy=zero_copy)
+                    offered = scope.get("extensions") or {}
+                    await self._send_file(found, more, receive, send, pace=pace, offered=offered)
                     return
                 if isinstance(found, Coming):
                     await self._send_coming(request, found, more, receive, send)
@@ -224,7 +224,7 @@ class ModelServer:
         send: Send,
         *,
         pace: Pace | None,
-        zero_copy: bool,
+        offered: Container[str],
     ) -> None:
         try:
             await send_head(send, found.status, [*found.fields, *more])
@@ -236,7 +236,7 @@ class ModelServer:
                     departure,
                     self._clients.limits.patience,
                     pace,
-                    zero_copy,
+                    offered,
                     self._vfs,
                 )
                 await sender.send_all(found.span)
