@@ -157,6 +157,23 @@ def test_becoming_hashed_restarts_nobody(folder: Path) -> None:
     assert (changed.status, len(changed.body)) == (200, 24 * MIB)
 
 
+def test_a_file_just_written_has_no_tag_yet(folder: Path) -> None:
+    """While a second change could leave the same date, size and inode, no tag is given that would promise equal bytes."""
+    models = ModelServer(folder, index=None)
+    assert models.wait_hashed(10)
+    models._hashing.close()
+    with serving(models) as url:
+        (folder / "n.bin").write_bytes(b"one")
+        moment = float(int(time.time()) + 1)  # a whole second, as coarse file systems note it
+        os.utime(folder / "n.bin", (moment, moment))
+        young = curl(f"{url}/n.bin", "-r", "0-0", "-H", 'If-Range: "3-4-5"')
+        os.utime(folder / "n.bin", LONG_AGO)
+        old = curl(f"{url}/n.bin", "--head")
+    assert "etag" not in young.headers
+    assert (young.status, young.body) == (200, b"one")
+    assert "etag" in old.headers
+
+
 def test_hashing_is_told(folder: Path) -> None:
     """While there is no digest yet: 503, how far it is, and when to come back; the file itself is given already."""
     models = ModelServer(folder, index=None)

@@ -134,6 +134,18 @@ def test_what_cannot_work(tmp_path: Path, arguments: tuple[str, ...], words: str
     assert words in said.err
 
 
+def test_tls(tmp_path: Path, folder: Path) -> None:
+    """With a certificate and its key it speaks https, and gives the same bytes."""
+    certificates = Path(__file__).resolve().parents[1] / "bench" / "certificate.py"
+    subprocess.run([sys.executable, str(certificates), str(tmp_path)], check=True)
+    (folder / "big.bin").write_bytes(BODY[: 3 << 20])
+    keys = ("--tls-cert", tmp_path / "server.pem", "--tls-key", tmp_path / "server.key")
+    with serve(tmp_path / "home", folder, *keys) as (url, _):
+        assert url.startswith("https://127.0.0.1:")
+        got = curl(f"{url}models/big.bin", "--cacert", str(tmp_path / "ca.pem"))
+        assert (got.code, got.status, got.body) == (0, 200, BODY[: 3 << 20])
+
+
 def test_a_warning_without_tls(tmp_path: Path, folder: Path) -> None:
     """Who lets other machines in without TLS is told what that means."""
     with Command(tmp_path).start("serve", "-p", "0", "--host", "0.0.0.0", folder) as process:  # noqa: S104 - the point

@@ -113,10 +113,10 @@ def digest_field(sha256: str) -> str:
 
 
 def file_fields(file: Resource, etag: str) -> Fields:
-    """What every answer about a file carries, 304 and 416 too."""
+    """What every answer about a file carries, 304 and 416 too; without a tag where none would be a promise yet."""
     return [
         ("accept-ranges", "bytes"),
-        ("etag", etag),
+        *([("etag", etag)] if etag else []),
         ("last-modified", formatdate(file.modified, usegmt=True)),
         ("cache-control", _FOREVER if file.versioned else _REVALIDATED),
         ("link", f'<{quote(file.name, safe="")}?manifest>; rel="describedby"; type="application/json"'),

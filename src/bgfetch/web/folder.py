@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from bgfetch.web.paths import Parts, is_servable
 
-__all__ = ["Folder", "Note", "Stamp", "stamp_of"]
+__all__ = ["Folder", "Note", "Stamp", "grain", "stamp_of"]
 
 _READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _STEP = _READ | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # a pipe must not be waited for
@@ -42,6 +42,11 @@ class Stamp(NamedTuple):
     inode: int
     size: int
     mtime_ns: int
+
+
+def grain(stamp: Stamp) -> float:
+    """Seconds within which two states of this file may have one date: kernels count ticks, FAT and some shares whole seconds."""
+    return 2.0 if stamp.mtime_ns % 1_000_000_000 == 0 else 0.05
 
 
 class Note(NamedTuple):

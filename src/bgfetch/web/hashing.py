@@ -19,7 +19,7 @@ from pathlib import Path
 from bgfetch.core.names import printable
 from bgfetch.vfs import Vfs
 from bgfetch.web.digesting import Digests, digests_of
-from bgfetch.web.folder import Stamp, stamp_of
+from bgfetch.web.folder import Stamp, grain, stamp_of
 from bgfetch.web.index import Index
 from bgfetch.web.paths import Parts
 
@@ -200,7 +200,7 @@ class Hashing:
         try:
             before = stamp_of(fd)
             found = Wanted(wanted.name, before, wanted.path)
-            young = _grain(before) - (time.time() - before.mtime_ns / 1e9)
+            young = grain(before) - (time.time() - before.mtime_ns / 1e9)
             if 0 < young <= _COARSE:
                 self._put_off(found, young)
                 return
@@ -231,8 +231,3 @@ class Hashing:
         with self._changed:
             self._queue.setdefault(wanted.name, wanted)
             self._due[wanted.name] = time.monotonic() + seconds
-
-
-def _grain(stamp: Stamp) -> float:
-    """Seconds within which two states of a file may have one date."""
-    return _COARSE if stamp.mtime_ns % 1_000_000_000 == 0 else _FINE

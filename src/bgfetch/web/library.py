@@ -20,7 +20,7 @@ from bgfetch.web.asked import Asked, Reply, refused
 from bgfetch.web.conditions import Representation, decide
 from bgfetch.web.digesting import Digests
 from bgfetch.web.fields import Fields, Resource, file_fields, range_fields, text_fields
-from bgfetch.web.folder import Note, Stamp, stamp_of
+from bgfetch.web.folder import Note, Stamp, grain, stamp_of
 from bgfetch.web.hashing import Hashing, Wanted
 from bgfetch.web.manifest import hashing_json, manifest_json
 from bgfetch.web.paths import Parts, parts_of
@@ -218,5 +218,12 @@ def _answer(
 def _etags(stamp: Stamp, note: Note) -> tuple[str, ...]:
     """Every tag of this state of the file: its digest, the one it had before it was hashed, the one it came with."""
     early = f'"{stamp.size:x}-{stamp.mtime_ns:x}-{stamp.inode:x}"'
-    every = (f'"{note.sha256}"' if note.sha256 else "", early, note.etag if is_strong(note.etag) else "")
+    old_enough = time.time() - stamp.mtime_ns / 1e9 > grain(
+        stamp
+    )  # else the next state could have the very same one
+    every = (
+        f'"{note.sha256}"' if note.sha256 else "",
+        early if old_enough else "",
+        note.etag if is_strong(note.etag) else "",
+    )
     return tuple(tag for tag in every if tag)

@@ -124,7 +124,9 @@ class Mirror:
             raise Unobtainable(404, "the upstream has no such model")
         request = checked_request(self._upstream + url_path(parts))
         try:
-            registration = await self._registration(request)
+            registration = await self._registration(request, parts)
+            if registration is None:
+                return None
             async with asyncio.timeout(_HEAD_WITHIN):
                 return await self._answered(registration, parts)
         except TimeoutError:
@@ -134,8 +136,8 @@ class Mirror:
         except BgfetchError as error:
             raise Unobtainable(502, f"it cannot be fetched: {error}", 30) from error
 
-    async def _registration(self, request: Request) -> BackgroundFetchRegistration:
-        """The one that fetches this: whoever asks first registers, here or in another process."""
+    async def _registration(self, request: Request, parts: Parts) -> BackgroundFetchRegistration | None:
+        """The one that fetches this: whoever asks first registers, here or in another process; None when it is here."""
         manager = self.wiring.manager(SCOPE)
         name = default_id([request])
         for _ in range(3):
@@ -143,6 +145,10 @@ class Mirror:
             if found is not None:
                 await off_loop(self.wiring.runs.run, found.uid, [request])
                 return found
+            # One that settled a moment ago may not have handed its file on yet.
+            await off_loop(self.wiring.worker.deliver_pending, SCOPE, self.wiring.clock.now())
+            if await off_loop(self._is_here, parts):
+                return None
             if len(await manager.get_ids()) >= _MOST_PULLS:
                 raise Unobtainable(503, "too much is being fetched; come back", 10)
             with contextlib.suppress(DuplicateId):
