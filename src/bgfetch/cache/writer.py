@@ -43,8 +43,9 @@ class BufferPool:
             return bytearray(PIECE)
 
     def give_back(self, buffer: bytearray) -> None:
-        """Return a lent buffer."""
-        self._free.append(buffer)
+        """Return a lent buffer; a smaller one that was not lent is let go."""
+        if len(buffer) == PIECE:
+            self._free.append(buffer)
 
 
 class PieceWriter:
@@ -84,10 +85,12 @@ class PieceWriter:
         self._compare = compare
         self._index, self._fill = divmod(start, PIECE)
         self._written = self._fill
-        within = stop is not None and stop <= (self._index + 1) * PIECE
+        end = None if stop is None else stop - self._index * PIECE
+        within = end is not None and end <= PIECE
         self.ahead = ahead and within and partial.slot(self._index).length < self._fill
         self._crc = 0 if self.ahead else self._first_crc()
-        self._buffer = pool.lend()
+        # A small file takes what it needs: of 64 that come at a time a mebibyte each would be most of our memory.
+        self._buffer = bytearray(end) if end is not None and 0 <= end < PIECE else pool.lend()
         partial.acquire()
 
     def _first_crc(self) -> int:
