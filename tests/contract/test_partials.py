@@ -197,6 +197,20 @@ def test_a_piece_without_its_beginning_takes_no_more(partials: Partials) -> None
         writer(first, 500)
 
 
+@pytest.mark.parametrize("stop", [1, 700, PIECE - 1, PIECE, PIECE + 700, len(BODY)])
+@pytest.mark.parametrize("size", [700, 16_384, PIECE + 1])
+def test_chunks_together_are_as_chunks_one_by_one(partials: Partials, stop: int, size: int) -> None:
+    """However they come: what is before `stop` is stored with its checksum, what is behind it is not."""
+    first = partials.open(KEY)
+    it = writer(first, 0, stop)
+    chunks = [BODY[at : at + size] for at in range(0, len(BODY), size)]
+    assert it.write_all(chunks) == (stop == len(BODY))
+    it.close()
+    assert first.held.items == Spans.of([(0, stop)]).items
+    assert content(first, stop) == BODY[:stop]
+    assert not first.damaged()
+
+
 def test_a_repair_replaces_what_differs(partials: Partials) -> None:
     """Only the wrong piece is written again."""
     first = partials.open(KEY)
