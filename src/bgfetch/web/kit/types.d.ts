@@ -137,6 +137,66 @@ export type RecordDraft = { request: StoredRequest } & Partial<Pick<RecordRow, "
 export type RegistrationDraft = { scope: string; id: string } &
   Partial<Pick<RegistrationRow, "kept" | "title" | "icons" | "downloadTotal" | "paused">>;
 
+/** An answer that is read; `read` gives undefined at its end. */
+export interface Body {
+  response: Response;
+  /** @throws Retry: it was cut off, or nothing came for 30 s */
+  read(): Promise<Uint8Array | undefined>;
+  /** Hang up; again and again if you like. */
+  close(): void;
+}
+
+/** What a transfer asks of the run of its registration (engine.js). */
+export interface Runner {
+  signal: AbortSignal;
+  received: number;
+  readonly downloaded: number;
+  check(): void;
+  moved(count: number): void;
+  saved(): Promise<unknown>;
+  sent(count: number): Promise<void>;
+  sized(): Promise<void>;
+  wait(state: State, time: number, halt: AbortSignal): Promise<void>;
+}
+
+export interface Transfer {
+  it: RecordRow;
+  run: Runner;
+  stored: number;
+  readonly downloaded: number;
+  halt: AbortController;
+  resumable: boolean;
+  ranges: boolean;
+  met: boolean;
+  forbidden: number;
+  recall(): Promise<void>;
+  go(): Promise<void>;
+  save(change: Partial<RecordRow>): Promise<void>;
+}
+
+type Reason = Exclude<FailureReason, "">;
+
+/** What reply.js, source.js and transfer.js add in the engine. */
+export interface Reply {
+  Failure: new (reason: Reason, words: string) => Error & { reason: Reason };
+  Retry: new (words: string, how?: { after?: number; limit?: number; status?: number; network?: boolean }) => Error & { after: number; limit: number; status: number; network: boolean };
+  Changed: new (words: string) => Error;
+  BadStatus: new (words: string, body: Body) => Error & { body: Body };
+  validator(headers: Headers): string;
+  contentRange(value: string | null): { start: number; end: number; total: number } | undefined;
+  retryAfter(headers: Headers): number;
+  length(headers: Headers): number;
+  wantsPage(request: StoredRequest): boolean;
+  isPage(bytes: Uint8Array): boolean;
+  entries(manifest: unknown): Entry[];
+  manifestOf(headers: Headers, url: string): string;
+  segmentSize(size: number): number;
+  open(transfer: Transfer, asked: { start?: number; end?: number; last?: boolean }): Promise<Body>;
+  shown(url: string): string;
+  page(url: string): Error;
+  Transfer: new (run: Runner, record: RecordRow) => Transfer;
+}
+
 /** `globalThis[Symbol.for("bgfetch")]`: what database.js, segments.js and polyfill.js hang there. */
 export interface Kit {
   // database.js
@@ -187,6 +247,8 @@ export interface Kit {
   blob(record: RecordRow): Promise<Blob>;
   /** Numbers of the segments of a whole record that are not there (evicted). */
   missing(record: RecordRow): Promise<number[]>;
+  /** Fetch a segment that has gone, check it, and put it back; undefined: there is no digest, or the server has other bytes. */
+  mend(record: RecordRow, index: number): Promise<Response | undefined>;
   /** Delete each content to which no record refers. */
   sweep(): Promise<void>;
   sha256(bytes: BufferSource): Promise<string>;
