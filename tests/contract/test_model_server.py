@@ -216,6 +216,29 @@ def test_404_is_text(server: str, path: str) -> None:
     assert b"<" not in got.body
 
 
+ATTACKS = [
+    "..", "../secret", "..%2fsecret", "%2e%2e/secret", "%2e%2e%2fsecret", "%252e%252e%252fsecret", "m/../../secret", "m/..;/secret",
+    "/etc/passwd", "//etc/passwd", "%2fetc%2fpasswd", "m%5c..%5c..%5csecret", "m\\..\\secret", "m/config.json%00", "%00", "m/%0d%0aX:%20y",
+    "C:/secret", "m/config.json::$DATA", "m/CON", "m/config.json.", "m/config.json%20", "m/./config.json", "m//config.json",
+    ".hidden", "m/.hidden", "out", "pipe", "%ff%fe", "%c0%ae%c0%ae/secret", "m/" + "a" * 5000, "m/config.json/../config.json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ATTACKS, ids=range(len(ATTACKS)))
+@pytest.mark.parametrize("query", ["", "?manifest", f"?sha256={'0' * 64}"])
+def test_no_name_leads_out(folder: Path, server: str, path: str, query: str) -> None:
+    """Over HTTP, the path sent as it stands: nothing outside of the folder, no dotfile, no pipe, no other spelling of a name."""
+    (folder.parent / "secret").write_bytes(b"secret")
+    for hidden in (folder / ".hidden", folder / "m" / ".hidden"):
+        hidden.write_bytes(b"secret")
+    if not (folder / "out").is_symlink():
+        (folder / "out").symlink_to(folder.parent / "secret")
+        os.mkfifo(folder / "pipe")
+    got = curl(f"{server}{path}{query}")
+    assert got.status in (400, 404), path
+    assert b"secret" not in got.body
+
+
 def test_cors(model: str) -> None:
     """The page that was named may read it, and every field it needs; no other may; caches keep the two apart."""
     ours = curl(model, "--head", "-H", f"Origin: {APP}").headers
