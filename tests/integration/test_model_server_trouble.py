@@ -87,10 +87,12 @@ def test_a_file_that_changes_is_cut_short(folder: Path) -> None:
 
 def test_a_file_that_changes_is_cut_short_by_serve(tmp_path: Path, folder: Path) -> None:
     """As above for `bgfetch serve`, which hands buffers to the socket itself."""
-    with serve(tmp_path / "home", folder) as (url, _), get(url, "/models/a.bin") as client:
+    with serve(tmp_path / "home", folder) as (url, process), get(url, "/models/a.bin") as client:
         begun = begin(client)
         overwrite(folder / "a.bin")
         assert 0 < len(drain(client, begun)) < 24 * MIB
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("/a.bin was cut short: it changed")
 
 
 def test_a_file_that_changes_is_cut_short_without_copying(tmp_path: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ What is answered is decided elsewhere (`library`, `conditions`, `fields`), in on
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Collection, Container
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bgfetch.config import Settings, load
+from bgfetch.core.names import printable
 from bgfetch.response import off_loop
 from bgfetch.vfs import Vfs
 from bgfetch.web.asked import Asked, Reply, asked, refused, send_head
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from bgfetch.wiring import Wiring
 
 __all__ = ["ModelServer"]
+
+_log = logging.getLogger(__name__)
 
 
 class ModelServer:
@@ -144,7 +148,7 @@ class ModelServer:
                 more.append(("server-timing", f"open;dur={(time.perf_counter() - began) * 1e3:.1f}"))
                 if isinstance(found, Opened):
                     offered = scope.get("extensions") or {}
-                    await self._send_file(found, more, receive, send, pace=pace, offered=offered)
+                    await self._send_file(request, found, more, receive, send, pace=pace, offered=offered)
                     return
                 if isinstance(found, Coming):
                     await self._send_coming(request, found, more, receive, send)
@@ -218,6 +222,7 @@ class ModelServer:
 
     async def _send_file(
         self,
+        request: Asked,
         found: Opened,
         more: Fields,
         receive: Receive,
@@ -239,7 +244,11 @@ class ModelServer:
                     offered,
                     self._vfs,
                 )
-                await sender.send_all(found.span)
+                if not await sender.send_all(found.span) and not departure.happened:
+                    _log.warning(
+                        "%s was cut short: it changed while it was sent, or the client took nothing of it for too long",
+                        printable(request.path),
+                    )
         finally:
             os.close(found.fd)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from html import escape
@@ -128,6 +129,7 @@ class Site:
             ssl_keyfile=None if tls is None else tls[1],
         )
         self._server = _Server(config)
+        logging.getLogger("uvicorn.error").addFilter(_said_already)
 
     def run(self, started: Callable[[], None]) -> None:
         """Serve until Ctrl-C or SIGTERM.
@@ -180,6 +182,11 @@ class _Server(uvicorn.Server):
                 yield
             finally:
                 self._captured_signals.clear()
+
+
+def _said_already(record: logging.LogRecord) -> bool:
+    """False for what the model server says better: that it ended an answer short."""
+    return "without completing response" not in record.getMessage()
 
 
 def _meant_for_here(scope: Any) -> bool:
