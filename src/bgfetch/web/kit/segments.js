@@ -138,7 +138,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.held)) {
 
     async room() {
       const { quota, usage } = await navigator.storage?.estimate?.().catch(() => undefined) ?? {};
-      if (quota === undefined) return Infinity;
+      if (quota === undefined) return 2 ** 40; // WebKitGTK does not say
       const room = Math.max(0, quota - (usage ?? 0));
       // Chromium shows at most 10 GiB, whatever there is; then only a try can tell (docs/conformance.md).
       return room >= 10 * 2 ** 30 - 1 ? 2 ** 40 : room;

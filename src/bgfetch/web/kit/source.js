@@ -13,6 +13,9 @@
   /** A URL to show: its query may be a secret. @param {string} url */
   const shown = (url) => url.replace(/[?#].*/, "");
 
+  /** Not for a service worker to answer: sw.js knows the engine's requests by their fragment, which no server sees. @param {string} url */
+  const ours = (url) => `${url.replace(/#.*/, "")}#bgfetch`;
+
   /** Send the request; an answer whose body can be used comes back. `last`: whatever the status is, it is final.
    * @param {Transfer} transfer @param {{ start?: number, end?: number, last?: boolean }} asked bytes start to end; neither: as the page made it @returns {Promise<Body>} */
   async function open(transfer, { start, end, last = false }) {
@@ -39,7 +42,7 @@
     try {
       run.check();
       const integrity = transfer.resumable ? "" : request.integrity;
-      const response = await fetch(kit.restore(request, { headers, cache: "no-store", signal: control.signal, integrity }))
+      const response = await fetch(kit.restore({ ...request, url: ours(request.url) }, { headers, cache: "no-store", signal: control.signal, integrity }))
         .catch(async () => { throw await refused(transfer, lost()); });
       transfer.met = true;
       const reader = response.body?.getReader();
@@ -76,7 +79,7 @@
     if (location.protocol === "https:" && protocol === "http:" && !LOOPBACK.test(hostname))
       return new Failure("fetch-error", `${shown(request.url)} is not encrypted, so a page that is may not fetch it.`);
     if (transfer.met || run.signal.aborted || (near(transfer) && request.redirect !== "error")) return lost;
-    const there = await fetch(request.url, { method: "HEAD", mode: "no-cors", credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(5000) }).then(() => true, () => false);
+    const there = await fetch(ours(request.url), { method: "HEAD", mode: "no-cors", credentials: "omit", cache: "no-store", signal: AbortSignal.timeout(5000) }).then(() => true, () => false);
     // Twice, so that a connection that was cut once is not taken for a refusal.
     transfer.forbidden = there ? transfer.forbidden + 1 : 0;
     return transfer.forbidden > 1 ? new Failure("fetch-error", `${shown(request.url)} does not let this site read it (CORS or a redirect).`) : lost;
@@ -117,5 +120,5 @@
   /** @param {string} url */
   const page = (url) => new Retry(`${shown(url)} sent a web page instead of the file: does the network want a login, or is the address wrong?`, { limit: 4 });
 
-  Object.assign(kit, { open, shown, page });
+  Object.assign(kit, { open, shown, ours, page });
 }

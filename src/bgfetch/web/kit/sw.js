@@ -3,8 +3,8 @@
  * It delivers the settle events that are owed, and answers the URLs of stored models from storage.
  *
  * The app's handlers: messages of the kit never reach them. A request for a stored model is answered here, and then
- * does not reach them either, since two answers to one request are an error; all other requests do. What counts as
- * stored is known once the database was read. Until then only versioned URLs (`?sha256=`) are taken, and go to the
+ * does not reach them either, since two answers to one request are an error; nor do the requests of the engine, for
+ * which the standard wants no service worker. All others do. What counts as stored is known once the database was read. Until then only versioned URLs (`?sha256=`) are taken, and go to the
  * network where they turn out to be unknown. A request with cache "no-store" or "reload" is never taken.
  * `self.bgfetchServe = false` before the import leaves all requests to the app.
  */
@@ -134,9 +134,20 @@
     return request.method === "HEAD" ? new Response(null, response) : response;
   }
 
-  if (self.bgfetchServe !== false) self.addEventListener("fetch", (/** @type {any} */ event) => {
+  /** Whether another origin has to permit a request first. @param {Request} request */
+  const unsafe = (request) => new URL(request.url).origin !== location.origin
+    && (request.method !== "GET" || [...request.headers.keys()].some((name) => !/^(range|accept(-language)?|user-agent|referer|origin)$/.test(name)));
+
+  self.addEventListener("fetch", (/** @type {any} */ event) => {
     /** @type {Request} */
     const request = event.request;
+    if (request.url.endsWith("#bgfetch")) {
+      event.stopImmediatePropagation();
+      // WebKit does not ask for the permission when a worker listens and does not answer.
+      if (unsafe(request)) event.respondWith(fetch(request));
+      return;
+    }
+    if (self.bgfetchServe === false) return;
     if (!/^(GET|HEAD)$/.test(request.method) || request.mode === "navigate" || /^(no-store|reload)$/.test(request.cache)) return;
     const url = request.url.replace(/#.*/, "");
     const record = stored?.get(url);

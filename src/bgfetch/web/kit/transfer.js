@@ -147,7 +147,7 @@
     async look(at, size) {
       const { path, request } = this.it;
       const signal = AbortSignal.any([this.run.signal, AbortSignal.timeout(30_000)]);
-      const answer = await fetch(at, { cache: "no-store", credentials: request.credentials, signal }).catch(() => undefined);
+      const answer = await fetch(kit.ours(at), { cache: "no-store", credentials: request.credentials, signal }).catch(() => undefined);
       if (size === undefined && (!answer || answer.status >= 500))
         throw new Retry(`${kit.shown(at)} cannot be had.`, { network: !answer, status: answer?.status, after: answer && kit.retryAfter(answer.headers) });
       const files = answer?.ok ? kit.entries(await answer.json().catch(() => null)) : [];

@@ -193,6 +193,7 @@ export interface Reply {
   segmentSize(size: number): number;
   open(transfer: Transfer, asked: { start?: number; end?: number; last?: boolean }): Promise<Body>;
   shown(url: string): string;
+  ours(url: string): string;
   page(url: string): Error;
   Transfer: new (run: Runner, record: RecordRow) => Transfer;
 }
@@ -252,7 +253,7 @@ export interface Kit {
   /** Delete each content to which no record refers. */
   sweep(): Promise<void>;
   sha256(bytes: BufferSource): Promise<string>;
-  /** Bytes that may still be stored, as far as the browser says; Infinity when it does not. Never waits for a prompt. */
+  /** Bytes that may still be stored, as far as the browser says; 1 TiB when it does not. Never waits for a prompt. */
   room(): Promise<number>;
 
   // polyfill.js
