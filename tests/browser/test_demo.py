@@ -133,7 +133,7 @@ def until(tab: Tab, condition: str, **values: Any) -> Any:
             if (value) return value
             await new Promise(requestAnimationFrame)
         }}""",
-        within=90,
+        within=40,
         **values,
     )
 

@@ -35,14 +35,17 @@ export class EventLog {
     if (seen?.registration !== registration) {
       seen = { registration, requests: seen?.requests ?? new Map(), state: "" };
       this.#seen.set(id, seen);
-      if (!registration.result && !registration.downloaded) {
+      if (registration.result) seen.state = "settled"; // stored earlier, which is no event
+      else if (!registration.downloaded) {
         seen.requests.clear();
         this.add("Background fetch registered", `${id}: total requests ${files.length || 1}`);
       }
     }
-    if (registration.state !== seen.state && !registration.result) this.#state(id, registration, seen);
+    if (seen.state === "settled") return;
+    if (registration.result && !seen.state) this.#state(id, { state: "running" }, seen); // it was faster than its events
+    else if (registration.state !== seen.state && !registration.result) this.#state(id, registration, seen);
     for (const file of files) this.#file(id, file, seen.requests);
-    if (registration.result && seen.state !== "settled") this.#settled(registration, seen);
+    if (registration.result) this.#settled(registration, seen);
   }
 
   #state(id, registration, seen) {
