@@ -120,7 +120,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
 
     async rows(scope) {
       const rows = await within("readonly", ({ registrations }) => of(registrations.getAll()));
-      return rows.filter((row) => scope === undefined || row.scope === scope);
+      return rows.filter((/** @type {RegistrationRow} */ row) => scope === undefined || row.scope === scope);
     },
 
     records: (uid) => within("readonly", ({ records }) => of(records.getAll(uid === undefined ? undefined : all(uid)))),
@@ -177,7 +177,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
 
     async outbox(scope) {
       const owed = await within("readonly", ({ outbox }) => of(outbox.getAll()));
-      return owed.filter((each) => scope === undefined || each.scope === scope);
+      return owed.filter((/** @type {import("./types").Outgoing} */ each) => scope === undefined || each.scope === scope);
     },
 
     async attempt(uid) {

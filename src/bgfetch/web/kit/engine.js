@@ -205,7 +205,7 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
 
   /** Begin what is active, stop what is not any more. */
   async function look() {
-    const wanted = new Map((await kit.rows()).filter((row) => !row.result && !row.paused).map((row) => [row.uid, row]));
+    const wanted = new Map((await kit.rows()).filter((row) => !row.result && !row.paused && !row.native).map((row) => [row.uid, row]));
     for (const [uid, { run, done }] of runs) if (!wanted.has(uid)) { run.stop(); await done; }
     for (const [uid, row] of wanted) if (!runs.has(uid)) begin(row);
   }

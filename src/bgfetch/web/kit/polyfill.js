@@ -309,7 +309,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
 
   const wake = async () => {
     const rows = await kit.rows();
-    if (rows.some((row) => !row.result && !row.paused)) kit.start();
+    if (rows.some((row) => !row.result && !row.paused && !row.native)) kit.start();
   };
 
   kit.deliver = async () => {

@@ -14,7 +14,7 @@
   /** @type {import("./types").Kit & Record<string, any>} */
   const kit = self[Symbol.for("bgfetch")] ??= {};
   kit.base ??= new URL("./", self.bgfetchBase ?? /(https?:[^\s()]+\/)sw\.js/.exec(new Error().stack ?? "")?.[1] ?? location.href).href;
-  importScripts(...["database.js", "segments.js", "polyfill.js"].map((name) => kit.base + name));
+  importScripts(...["database.js", "segments.js", "polyfill.js", "salvage.js"].map((name) => kit.base + name));
 
   // --- events ---------------------------------------------------------------------------------------------------
 
@@ -95,6 +95,11 @@
       await kit.acknowledge(uid);
     }
   });
+
+  kit.deliver = async () => void await deliver();
+
+  // Registered by itself it answers the pages that are open at once; an app's own worker decides that.
+  if (location.href === `${kit.base}sw.js`) self.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil(self.clients.claim()));
 
   self.addEventListener("message", (/** @type {any} */ event) => {
     const { bgfetch, uid } = event.data ?? {};

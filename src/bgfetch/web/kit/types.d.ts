@@ -87,6 +87,8 @@ export interface RegistrationRow {
   result: Result;
   failureReason: FailureReason;
   failureDetail: string;
+  /** Id of the browser's own fetch that brings it; "" or absent: the worker engine does. */
+  native?: string;
   /** Wanted by a page: the engine holds it as long as this is true. */
   paused: boolean;
   state: State;
@@ -135,7 +137,7 @@ export interface Progress {
 /** What a page gives for a new record; the rest is filled in. */
 export type RecordDraft = { request: StoredRequest } & Partial<Pick<RecordRow, "path" | "manifest" | "entry">>;
 export type RegistrationDraft = { scope: string; id: string } &
-  Partial<Pick<RegistrationRow, "kept" | "title" | "icons" | "downloadTotal" | "paused">>;
+  Partial<Pick<RegistrationRow, "kept" | "title" | "icons" | "downloadTotal" | "paused" | "native">>;
 
 /** An answer that is read; `read` gives undefined at its end. */
 export interface Body {
@@ -265,4 +267,8 @@ export interface Kit {
   deliver(): Promise<void>;
   /** The object of a registration in this realm, the same each time. */
   registration(row: RegistrationRow): EventTarget;
+
+  // salvage.js
+  /** Hash what a native fetch has left for later, and go on without it. */
+  quarantined(uid: number): Promise<void>;
 }
