@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.browser.browsers import Browser, Tab
+from tests.browser.chromium import ChromiumTab
 from tests.browser.lab import running
 from tests.browser.sites import Site
 
@@ -115,3 +116,80 @@ def test_a_browser_that_was_closed_goes_on(page: Tab, chromium: Browser, site: S
     model.faults.rate = 0
     chromium.launch()
     assert chromium.open(site.url).run(READY + END) == model.sha256
+
+
+def test_garbage_collection_ends_nothing(page: Tab, site: Site) -> None:
+    """Progress goes on although the page keeps nothing itself."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.rate = 6_000_000
+    page.run(READY + 'await bf.fetch("m", "/models/m/manifest.json"); return 1')
+    assert isinstance(page, ChromiumTab)
+    page.call("HeapProfiler.collectGarbage")
+    seen = page.run(
+        "const reg = await bf.get('m'); const at = reg.downloaded; while (!reg.result && reg.downloaded < at + 5e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true })); return reg.engine;"
+    )
+    assert seen == "native"
+
+
+def test_a_server_that_drops_connections(page: Tab, site: Site) -> None:
+    """The browser takes each up where it broke off, and the digests are right."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.drop_every = 5 * 2**20
+    assert page.run(
+        START
+        + "const first = reg.engine; await reg.finished; return [first, await hex(await reg.bytes('model.bin'))]"
+    ) == [
+        "native",
+        model.sha256,
+    ]
+
+
+def test_wrong_bytes_are_never_stored(page: Tab, site: Site) -> None:
+    """A part with a flipped byte is left out of what is salvaged, and fetched again."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.wrong = {1}
+    page.run(
+        START
+        + "while (reg.engine === 'native') await new Promise((next) => reg.addEventListener('progress', next, { once: true }));"
+    )
+    assert page.evaluate("reg.result") == ""
+    model.faults.wrong = set()
+    assert page.run(READY + END) == model.sha256
+
+
+def test_an_abort_keeps_whole_parts_for_the_next_one(page: Tab, site: Site) -> None:
+    """What had come is not fetched again."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.rate = 6_000_000
+    page.run(
+        START
+        + """while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true }));
+        await reg.abort();
+        const name = await reg.finished.catch((error) => error.name);
+        const store = await caches.open("bgfetch-segments");
+        while (!(await store.keys()).length) await new Promise((next) => setTimeout(next, 100));
+        return name;"""
+    )
+    model.faults.rate = 0
+    assert (
+        page.run(START + "await reg.finished; return await hex(await reg.bytes('model.bin'))") == model.sha256
+    )
+    assert model.sent < 1.7 * SIZE
+
+
+def test_no_page_is_needed(page: Tab, chromium: Browser, site: Site) -> None:
+    """The tab is closed; the worker checks, settles, and has the app told, before the next one comes."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.rate = 8_000_000
+    site.put(
+        "/app.js",
+        'importScripts("/bgfetch/sw.js"); addEventListener("backgroundfetchsuccess", (event) => event.waitUntil(event.registration.matchAll().then('
+        "async ([it]) => fetch('/told', { method: 'POST', body: JSON.stringify({ id: event.registration.id, size: (await (await it.responseReady).blob()).size }) }))));",
+    )
+    page.run(
+        START.replace("stall: 4000", 'serviceWorker: "/app.js"')
+        + "if (reg.engine !== 'native') throw new Error(reg.engine)"
+    )
+    page.close()
+    site.hears(id="m", size=SIZE, within=40)
+    assert chromium.open(site.url).run(READY + "return (await bf.get('m')).result") == "success"

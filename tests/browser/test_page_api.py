@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.browser.browsers import PageError, Tab
+from tests.browser.browsers import Browser, PageError, Tab
 from tests.browser.sites import Site
 
 pytestmark = pytest.mark.timeout(90)  # a browser starts
@@ -62,10 +62,9 @@ def test_what_is_stored_is_not_fetched_again(tab: Tab, site: Site) -> None:
     """After a reload `ensure` gives it at once, and `delete` gives the room back."""
     model = site.model("/models/m/model.bin", SIZE)
     tab.run(FETCH)
-    before = model.sent
     tab.reload()
     assert tab.run(FETCH + "return reg.result") == "success"
-    assert model.sent == before
+    assert model.sent == SIZE
     assert tab.run(
         READY
         + 'return [await bf.delete("m"), await bf.availability("m"), (await (await caches.open("bgfetch-segments")).keys()).length]'
@@ -145,3 +144,55 @@ def test_a_hostile_manifest_is_refused(tab: Tab, site: Site, body: str, words: s
     with pytest.raises(PageError, match=words):
         tab.run(READY + 'await bf.fetch("m", "/bad/manifest.json")')
     assert tab.run(READY + "return await bf.getIds()") == []
+
+
+def test_another_tab_sees_it(tab: Tab, browser: Browser, site: Site) -> None:
+    """The same registration, with progress, without a second download."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.rate = 1_000_000
+    tab.run(READY + 'await bf.fetch("m", "/models/m/manifest.json")')
+    other = browser.open(site.url)
+    seen = other.run(
+        READY
+        + """
+        const reg = await bf.get("m");
+        const steps = [];
+        for await (const step of reg) steps.push(step.downloaded);
+        return [reg.result, steps.length, steps.at(-1)];"""
+    )
+    other.close()
+    assert (seen[0], seen[2]) == ("success", SIZE)
+    assert seen[1] > 2
+    assert model.sent < 1.2 * SIZE
+
+
+def test_its_address_is_answered_without_the_server(tab: Tab, site: Site) -> None:
+    """By the worker, the whole and a range."""
+    model = site.model("/models/m/model.bin", SIZE)
+    url = tab.run(
+        FETCH
+        + 'while (!navigator.serviceWorker.controller) await new Promise((next) => navigator.serviceWorker.addEventListener("controllerchange", next, { once: true })); return await reg.url("model.bin")'
+    )
+    model.faults.status = 500
+    assert tab.run(
+        READY
+        + """
+        const whole = await fetch(url);
+        const part = await fetch(url, { headers: { Range: "bytes=5-9" } });
+        return [await hex(await whole.arrayBuffer()), part.status, (await part.arrayBuffer()).byteLength];""",
+        url=url,
+    ) == [model.sha256, 206, 5]
+
+
+def test_what_is_not_whole_is_not_handed_out(tab: Tab, site: Site) -> None:
+    """It says so by name; so does what is not there at all."""
+    site.model("/models/m/model.bin", SIZE).faults.rate = 200_000
+    assert tab.run(
+        READY
+        + """
+        const reg = await bf.fetch("m", "/models/m/manifest.json");
+        const names = [];
+        for (const name of ["model.bin", "other.bin"]) await reg.blob(name).catch((error) => names.push(error.name));
+        await bf.delete("m");
+        return names;"""
+    ) == ["InvalidStateError", "NotFoundError"]
