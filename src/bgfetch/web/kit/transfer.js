@@ -88,6 +88,7 @@
 
     async fetch() {
       if (this.resumable && this.it.size < 0 && this.ranges) await this.attempt((moved, last) => this.probe(moved, last));
+      if (this.it.content && this.it.size >= 0 && this.next() < 0) return; // one answer was enough
       if (this.resumable && this.it.size >= 0 && this.ranges) await this.lanes();
       else await this.attempt((moved, last) => this.whole(moved, last));
     }
