@@ -46,7 +46,7 @@ def main() -> None:
             executable_path=chromium, args=["--headless=new", "--no-sandbox", "--disable-gpu"]
         )
         for scheme in ("light", "dark"):
-            page = browser.new_page(color_scheme=scheme, viewport={"width": 1180, "height": 1110})
+            page = browser.new_page(color_scheme=scheme, viewport={"width": 1180, "height": 1150})
             page.goto(url)
             tell(page)
             page.screenshot(path=ROOT / f"docs/demo-{scheme}.png")

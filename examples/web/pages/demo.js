@@ -15,7 +15,8 @@ const size = (bytes) => {
 
 const have = await (await fetch("/have.json")).json();
 const bf = await ready();
-$("#engine").textContent = bf.engine === "native" ? "Background Fetch of this browser" : "Worker (this browser has no Background Fetch)";
+$("#engine").textContent = bf.engine === "native" ? "Background Fetch of this browser"
+  : "BackgroundFetchManager" in self ? "Worker of this page" : "Worker of this page (no Background Fetch here)";
 $("#clear").addEventListener("click", () => log.clear());
 for (const card of document.querySelectorAll("[data-model]")) begin(card, card.dataset.model);
 void room();
