@@ -19,8 +19,6 @@ import server
 from tests.browser.asgi import serve
 from tests.browser.browsers import Browser, Tab
 
-from bgfetch.web.assets import KIT
-
 # A first start of WebAssembly on two busy cores, after a browser's own.
 pytestmark = pytest.mark.timeout(180)
 
@@ -92,8 +90,6 @@ def need_models(*wanted: str) -> None:
 def demo(tmp_path: Path) -> Iterator[Demo]:
     """A site with models of its own, and no violation of its policy at the end."""
     need_models("vad", "minilm", "onnxruntime-web")
-    if not (KIT / "bgfetch.js").is_file():
-        pytest.skip("the kit has no bgfetch.js yet")
     made = Demo(folder=tmp_path / "models")
     for missing in models.lay_out(made.folder):
         print("left out:", missing)
