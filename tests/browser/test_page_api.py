@@ -196,3 +196,12 @@ def test_what_is_not_whole_is_not_handed_out(tab: Tab, site: Site) -> None:
         await bf.delete("m");
         return names;"""
     ) == ["InvalidStateError", "NotFoundError"]
+
+
+def test_a_page_with_trusted_types_needs_no_exception(tab: Tab, site: Site) -> None:
+    """And none from the strictest policy that lets its own scripts run."""
+    site.model("/models/m/model.bin", SIZE)
+    policy = "default-src 'self'; script-src 'self' 'unsafe-eval'; require-trusted-types-for 'script'"
+    site.put("/strict.html", "<!doctype html><title>strict</title>", content_security_policy=policy)
+    tab.goto(site.url_of("/strict.html"))
+    assert tab.run(FETCH + "return reg.result") == "success"

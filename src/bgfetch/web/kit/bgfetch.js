@@ -255,7 +255,7 @@ async function make({ engine = "auto", serviceWorker, scope = "/", stall = patie
   patience.stall = stall;
   for (const name of ["database.js", "segments.js", "reply.js", "polyfill.js", "salvage.js"]) await import(new URL(name, import.meta.url).href);
   const kit = /** @type {Kit} */ (/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]);
-  const service = await worker(serviceWorker ?? new URL("sw.js", import.meta.url).href, new URL(scope, location.href).href);
+  const service = await worker(serviceWorker ?? /** @type {string} */ (kit.script(new URL("sw.js", import.meta.url).href)), new URL(scope, location.href).href);
   const able = !!service && present();
   if (engine === "native" && !able) throw new DOMException("This browser has no Background Fetch of its own, or gives this page no service worker.", "NotSupportedError");
   const bf = new BackgroundFetch(kit, service, able && engine !== "worker" ? "native" : "worker");

@@ -297,9 +297,16 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
 
   /** @type {Worker | undefined} */
   let engine;
+  /** @type {any} */
+  let policy;
+  kit.script = (url) => {
+    policy ??= self.trustedTypes?.createPolicy("bgfetch", { createScriptURL: (/** @type {string} */ it) => it });
+    return policy ? policy.createScriptURL(url) : url;
+  };
+
   kit.start = () => {
     if (engine || inWorker) return;
-    engine = new Worker(`${kit.base}engine.js`, { name: "bgfetch" });
+    engine = new Worker(/** @type {any} */ (kit.script(`${kit.base}engine.js`)), { name: "bgfetch" });
     engine.onmessage = () => { // it has nothing to do
       engine?.terminate();
       engine = undefined;

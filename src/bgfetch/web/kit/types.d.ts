@@ -261,6 +261,8 @@ export interface Kit {
   // polyfill.js
   /** URL of the kit's folder. */
   base: string;
+  /** The address of a script of the kit, in the form that a page with Trusted Types wants. */
+  script(url: string): unknown;
   /** In a page: start this tab's engine, when there is none. */
   start(): void;
   /** In a page: have the workers deliver what is in the outbox. */
