@@ -34,6 +34,8 @@
     /** Whether it honours ranges, as far as is known, and whether a Range header may be sent at all. */
     ranges = true;
     plain = false;
+    /** Most bytes to ask for at once. */
+    span = 2 ** 26;
     halt = new AbortController();
 
     /** @param {import("./types").Runner} run @param {RecordRow} record */
@@ -275,7 +277,8 @@
       if (!part || !(entry || validator)) this.parts.set(index, part = { bytes: new Uint8Array(length), got: 0 });
       while (part.got < length) {
         const start = index * segmentSize;
-        const from = body ?? await kit.open(this, { start: start + part.got, end: start + length, last });
+        const end = Math.min(length, part.got + this.span);
+        const from = body ?? await kit.open(this, { start: start + part.got, end: start + end, last });
         body = undefined;
         if (!this.it.head || (!validator && kit.validator(from.response.headers)))
           await this.save({ head: this.head(from.response, this.it.size), validator: kit.validator(from.response.headers) });
@@ -288,6 +291,11 @@
             moved();
             this.run.moved(chunk.length);
           }
+          if (part.got > before) this.span = Math.min(2 ** 26, this.span * 2);
+        } catch (error) {
+          // WebKit hands over nothing of a body that breaks off soon: what is shorter may come whole.
+          if (part.got === before) this.span = Math.max(2 ** 18, (end - before) / 2);
+          throw error;
         } finally {
           from.close();
         }
