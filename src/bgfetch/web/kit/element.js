@@ -34,7 +34,7 @@ const ENGLISH = {
   failed: "The download failed",
   evicted: "The browser removed part of it to make room",
   unsupported: "This browser cannot keep models",
-  aborted: "Aborted; nothing was kept",
+  aborted: "Aborted",
   "bad-status": "The server did not give the file",
   "fetch-error": "What arrived is not the file, or the server cannot be reached",
   "quota-exceeded": "Not enough room in this browser",
