@@ -90,7 +90,7 @@ missing=; for peer in $(1); do \
 endef
 
 # Real ones: a browser that attacks, a bus that notifies, hosts that lose their network, file systems that fill up.
-TEST_PEERS := chromium firefox-esr WebKitWebDriver:webkit2gtk-driver Xvfb:xvfb dbus-daemon ip:iproute2 mkfs.ext4:e2fsprogs unshare:util-linux setpriv:util-linux
+TEST_PEERS := chromium firefox-esr WebKitWebDriver:webkit2gtk-driver Xvfb:xvfb dbus-daemon ip:iproute2 iptables mkfs.ext4:e2fsprogs unshare:util-linux setpriv:util-linux
 test-peers:
 	@$(call need,$(TEST_PEERS)) || true
 
