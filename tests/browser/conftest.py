@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.browser.browsers import Browser, BrowserError, Tab
+from tests.browser.kitted import Kitted
 from tests.browser.lab import running
 from tests.browser.sites import Site
 
@@ -27,6 +28,29 @@ def browser(shared: Browser) -> Browser:
     if not shared.alive:
         shared.launch()
     return shared
+
+
+@pytest.fixture(scope="session", params=["bare", "firefox", "webkit"])
+def shared_bare(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """One browser for all tests of its kind; ask for `kitted` instead."""
+    with running(request.param, tmp_path_factory.mktemp(request.param)) as browser:
+        yield browser
+
+
+@pytest.fixture
+def kitted(shared_bare: Browser, site: Site) -> Iterator[Kitted]:
+    """A page with the polyfill, in each kind of browser without Background Fetch of its own."""
+    if not shared_bare.alive:
+        shared_bare.launch()
+    page = Kitted(shared_bare, site)
+    yield page
+    if shared_bare.alive:
+        try:
+            page.tab.close()
+        except BrowserError:
+            shared_bare.kill()
 
 
 @pytest.fixture

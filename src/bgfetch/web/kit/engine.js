@@ -114,8 +114,9 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
       if (this.signal.aborted) throw new DOMException("It was stopped.", "AbortError");
     }
 
-    /** Sizes have become known: is there room? */
+    /** Sizes have become known: is there room, and did the page allow for so much? */
     async sized() {
+      this.allow(this.transfers.reduce((sum, { it }) => sum + Math.max(0, it.size), 0));
       const needed = this.transfers.reduce((sum, { it, stored }) => sum + Math.max(0, it.size - stored), 0);
       const room = needed ? await kit.room() : Infinity;
       if (needed > room) throw new Failure("quota-exceeded", `${needed} bytes are to come, and the browser gives this site room for ${room}.`);
@@ -126,10 +127,14 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     moved(count) {
       this.received += count;
       this.enter("running");
-      const { downloadTotal } = this.row;
-      if (downloadTotal && this.downloaded > downloadTotal)
-        throw new Failure("download-total-exceeded", `More than the ${downloadTotal} bytes came that the page had announced.`);
+      this.allow(this.downloaded);
       this.note();
+    }
+
+    /** @param {number} count bytes there are, or will be @throws Failure when they are more than the page has announced */
+    allow(count) {
+      const { downloadTotal } = this.row;
+      if (downloadTotal && count > downloadTotal) throw new Failure("download-total-exceeded", `There are more than the ${downloadTotal} bytes that the page had announced.`);
     }
 
     saved() {

@@ -14,7 +14,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
   const force = !!self.bgfetchForce;
 
   /** @type {string} */
-  const here = self.bgfetchBase ?? self.document?.currentScript?.src ?? /(https?:[^\s()]+\/)polyfill\.js/.exec(new Error().stack ?? "")?.[1] ?? location.href;
+  const here = self.bgfetchBase ?? self.document?.currentScript?.src ?? /[@(\s](https?:[^\s(]*\/|[^\s(@:]*\/|)polyfill\.js/.exec(new Error().stack ?? "")?.[1] ?? location.href;
   kit.base ??= new URL("./", new URL(here, location.href)).href;
 
   /** @type {Promise<void> | undefined} */
@@ -307,11 +307,12 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
   kit.start = () => {
     if (engine || inWorker) return;
     engine = new Worker(/** @type {any} */ (kit.script(`${kit.base}engine.js`)), { name: "bgfetch" });
-    engine.onmessage = () => { // it has nothing to do
+    const end = () => {
       engine?.terminate();
       engine = undefined;
-      void wake();
     };
+    engine.onmessage = () => { end(); void wake(); }; // it had nothing to do
+    engine.onerror = () => { end(); setTimeout(wake, 5000); }; // its file cannot be had now
   };
 
   const wake = async () => {

@@ -30,6 +30,9 @@
     const watch = setInterval(() => { if (Date.now() - since > STALL) control.abort(); }, 1000);
     const stop = () => control.abort();
     for (const signal of [run.signal, transfer.halt.signal]) signal.addEventListener("abort", stop);
+    // WebKit forgets to end a fetch whose request it has collected as garbage.
+    const ended = /** @type {Promise<never>} */ (new Promise((_, failed) => control.signal.addEventListener("abort", failed)));
+    ended.catch(() => {});
     const close = () => {
       clearInterval(watch);
       for (const signal of [run.signal, transfer.halt.signal]) signal.removeEventListener("abort", stop);
@@ -42,7 +45,9 @@
     try {
       run.check();
       const integrity = transfer.resumable ? "" : request.integrity;
-      const response = await fetch(kit.restore({ ...request, url: ours(request.url) }, { headers, cache: "no-store", signal: control.signal, integrity }))
+      run.enter("running");
+      const asked = kit.restore({ ...request, url: ours(request.url) }, { headers, cache: "no-store", signal: control.signal, integrity });
+      const response = await Promise.race([fetch(asked), ended])
         .catch(async () => { throw await refused(transfer, lost()); });
       transfer.met = true;
       const reader = response.body?.getReader();
@@ -51,7 +56,7 @@
         async read() {
           since = Date.now();
           try {
-            return (await reader?.read())?.value;
+            return (await Promise.race([reader?.read(), ended]))?.value;
           } catch {
             throw lost();
           } finally {

@@ -3,9 +3,10 @@
  * It delivers the settle events that are owed, and answers the URLs of stored models from storage.
  *
  * The app's handlers: messages of the kit never reach them. A request for a stored model is answered here, and then
- * does not reach them either, since two answers to one request are an error; nor do the requests of the engine, for
- * which the standard wants no service worker. All others do. What counts as stored is known once the database was read. Until then only versioned URLs (`?sha256=`) are taken, and go to the
- * network where they turn out to be unknown. A request with cache "no-store" or "reload" is never taken.
+ * does not reach them either, since two answers to one request are an error; nor do those for the kit's files, and
+ * those of the engine, for which the standard wants no service worker. All others do. What is stored is known once the
+ * database was read; until then only versioned URLs (`?sha256=`) are taken, and go to the network where they turn out
+ * to be unknown. A request with cache "no-store" or "reload" is never taken.
  * `self.bgfetchServe = false` before the import leaves all requests to the app.
  */
 "use strict";
@@ -13,7 +14,8 @@
   const self = /** @type {any} */ (globalThis);
   /** @type {import("./types").Kit & Record<string, any>} */
   const kit = self[Symbol.for("bgfetch")] ??= {};
-  kit.base ??= new URL("./", self.bgfetchBase ?? /(https?:[^\s()]+\/)sw\.js/.exec(new Error().stack ?? "")?.[1] ?? location.href).href;
+  // Firefox writes the path there as importScripts() was given it, when it looks for a new version.
+  kit.base ??= new URL("./", new URL(self.bgfetchBase ?? /[@(\s](https?:[^\s(]*\/|[^\s(@:]*\/|)sw\.js/.exec(new Error().stack ?? "")?.[1] ?? "", location.href)).href;
   importScripts(...["database.js", "segments.js", "polyfill.js", "salvage.js"].map((name) => kit.base + name));
 
   // --- events ---------------------------------------------------------------------------------------------------
@@ -101,6 +103,8 @@
   // Registered by itself it answers the pages that are open at once; an app's own worker decides that.
   if (location.href === `${kit.base}sw.js`) self.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil(self.clients.claim()));
 
+  kit.deliver = deliver;
+
   self.addEventListener("message", (/** @type {any} */ event) => {
     const { bgfetch, uid } = event.data ?? {};
     if (bgfetch === undefined) return;
@@ -143,6 +147,21 @@
   const unsafe = (request) => new URL(request.url).origin !== location.origin
     && (request.method !== "GET" || [...request.headers.keys()].some((name) => !/^(range|accept(-language)?|user-agent|referer|origin)$/.test(name)));
 
+  // --- the kit's own files, so that a page that is open can begin although its server is away ----------------------
+
+  const FILES = "bgfetch-kit";
+  const needed = ["database.js", "segments.js", "reply.js", "source.js", "transfer.js", "engine.js"].map((name) => kit.base + name);
+  self.addEventListener("install", (/** @type {any} */ event) => event.waitUntil(caches.open(FILES).then((cache) => cache.addAll(needed)).catch(() => {})));
+
+  /** As the server has it now; else as it was. @param {Request} request */
+  const file = async (request) => {
+    const files = await caches.open(FILES);
+    const answer = await fetch(request).catch(() => undefined);
+    if (!answer) return await files.match(request.url) ?? Response.error();
+    if (answer.ok) await files.put(request.url, answer.clone()).catch(() => {}); // there may be no room
+    return answer;
+  };
+
   self.addEventListener("fetch", (/** @type {any} */ event) => {
     /** @type {Request} */
     const request = event.request;
@@ -150,6 +169,11 @@
       event.stopImmediatePropagation();
       // WebKit does not ask for the permission when a worker listens and does not answer.
       if (unsafe(request)) event.respondWith(fetch(request));
+      return;
+    }
+    if (needed.includes(request.url)) {
+      event.stopImmediatePropagation();
+      event.respondWith(file(request));
       return;
     }
     if (self.bgfetchServe === false) return;

@@ -12,6 +12,7 @@
 
   const FIRST = 2 ** 23; // bytes of the first range, while the size is not known
   const LANES = 6; // connections that browsers open to one host over HTTP/1.1
+  const SHARE = 2 ** 26; // bytes of a file for each lane: what is lost with a page stays a small part of it
   const RESTARTS = 8;
 
   const nonce = () => `u-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
@@ -257,7 +258,7 @@
 
     /** @param {number} rate @param {number} lanes that are busy */
     grow(rate, lanes) {
-      if (lanes >= this.want && rate > this.best * 1.1) this.want = Math.min(LANES, this.want + 1);
+      if (lanes >= this.want && rate > this.best * 1.1) this.want = Math.min(this.want + 1, LANES, Math.max(2, Math.floor(this.it.size / SHARE)));
       else if (rate < this.best * 0.7) this.want = Math.max(2, this.want - 1);
       this.best = Math.max(rate, this.best * 0.9);
     }
@@ -291,7 +292,7 @@
             moved();
             this.run.moved(chunk.length);
           }
-          if (part.got > before) this.span = Math.min(2 ** 26, this.span * 2);
+          this.span = Math.min(2 ** 26, this.span + 2 ** 17);
         } catch (error) {
           // WebKit hands over nothing of a body that breaks off soon: what is shorter may come whole.
           if (part.got === before) this.span = Math.max(2 ** 18, (end - before) / 2);

@@ -154,6 +154,7 @@ export interface Runner {
   received: number;
   readonly downloaded: number;
   check(): void;
+  enter(state: State): void;
   moved(count: number): void;
   saved(): Promise<unknown>;
   sent(count: number): Promise<void>;

@@ -1,0 +1,197 @@
+"""The worker engine against a server that goes wrong: the right bytes, no more of them than needed, or a refusal in words."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from tests.browser.kitted import Kitted
+from tests.browser.models import SEGMENT, Seeded
+from tests.browser.sites import KIT, Site
+
+from bgfetch.testing import Exchange, text_reply
+
+pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 to 40 MiB go through it
+
+MODEL = "/models/m/model.bin"
+MIB = 1 << 20
+SIZE = 3 * SEGMENT + 5 * MIB
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
+def test_whole(kitted: Kitted, site: Site, *, manifest: bool) -> None:
+    """A file arrives byte for byte, each byte is sent once, and its segments are asked for side by side."""
+    model = site.model(MODEL, SIZE)
+    model.faults.manifest = manifest
+    kitted.start(MODEL, downloadTotal=SIZE)
+    (record,) = kitted.ends()["records"]
+    assert [record["sha256"], record["size"], record["length"]] == [model.sha256, SIZE, str(SIZE)]
+    assert model.sent == SIZE
+    assert len([each for each in site.seen(MODEL) if "range" in each.headers]) == 4
+
+
+def test_drops(kitted: Kitted, site: Site) -> None:
+    """Connections that end every 3 MiB cost little: browsers drop what they have not yet handed over when one breaks."""
+    model = site.model(MODEL, SIZE)
+    model.faults.drop_every = 3 * MIB
+    kitted.start(MODEL)
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    # WebKit hands over nothing of a body that breaks off within milliseconds, until it is asked for less.
+    assert model.sent <= SIZE * (1.7 if kitted.browser.name == "webkit" else 1.2)
+
+
+def test_no_ranges(kitted: Kitted, site: Site) -> None:
+    """A server that ignores ranges is read from end to end."""
+    model = site.model(MODEL, SIZE)
+    model.faults.ranges = False
+    kitted.start(MODEL)
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert model.sent <= SIZE * 1.05
+
+
+def test_new_tag(kitted: Kitted, site: Site) -> None:
+    """The same bytes under another ETag cost nothing where a manifest tells that they are the same."""
+    model = site.model(MODEL, SIZE)
+    model.faults.rate = 8 * MIB
+    kitted.start(MODEL)
+    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    model.change_etag()
+    model.faults.rate = 0
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert model.sent <= SIZE * 1.25
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
+def test_new_version(kitted: Kitted, site: Site, *, manifest: bool) -> None:
+    """A file that changes on the way is fetched anew, and never mixed."""
+    model = site.model(MODEL, SIZE)
+    model.faults.manifest = manifest
+    model.faults.rate = 8 * MIB
+    kitted.start(MODEL)
+    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    model.change(Seeded.made(SIZE + 100, 2))
+    model.faults.rate = 0
+    (record,) = kitted.ends()["records"]
+    assert [record["sha256"], record["size"]] == [model.sha256, SIZE + 100]
+
+
+def test_wrong_once(kitted: Kitted, site: Site) -> None:
+    """A segment that came wrong is fetched again alone."""
+    model = site.model(MODEL, SIZE)
+    model.faults.wrong = {2}
+    kitted.start(MODEL)
+    site.wait(
+        lambda: (
+            len(
+                [
+                    each
+                    for each in site.seen(MODEL)
+                    if f"bytes={2 * SEGMENT}-" in each.headers.get("range", "")
+                ]
+            )
+            > 1
+        )
+    )
+    model.faults.wrong = set()
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert model.sent <= SIZE + 4 * SEGMENT
+
+
+def test_wrong_always(kitted: Kitted, site: Site) -> None:
+    """Bytes that the manifest does not promise are never handed out."""
+    model = site.model(MODEL, SIZE)
+    model.faults.wrong = {1}
+    kitted.start(MODEL)
+    told = kitted.ends(event="fail")
+    assert [told["failureReason"], told["records"][0]["error"]] == ["fetch-error", "TypeError"]
+    assert "manifest promises" in kitted.detail()[0]
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
+def test_page_instead(kitted: Kitted, site: Site, *, manifest: bool) -> None:
+    """A login page that comes instead is refused in words."""
+    model = site.model(MODEL, SIZE)
+    model.faults.manifest = manifest
+    model.faults.html = True
+    kitted.start(MODEL)
+    assert kitted.ends(event="fail")["failureReason"] == "fetch-error"
+    assert "web page instead" in kitted.detail()[0]
+
+
+def test_busy(kitted: Kitted, site: Site) -> None:
+    """A server that is busy is asked again when it said, and the page can see until when it waits."""
+    model = site.model(MODEL, SIZE)
+    model.faults.refuse = 2
+    model.faults.retry_after = "2"
+    kitted.start(MODEL)
+    until = kitted.until("said.find(it => it.state === 'waiting-retry' && it.until)?.until - Date.now()")
+    assert until < 2100
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+
+
+def test_away(kitted: Kitted, site: Site) -> None:
+    """What a page first begins while its own server cannot be reached is begun when it can."""
+    model = site.model(MODEL, SIZE)
+    kitted.until("navigator.serviceWorker.controller")
+    site.down()
+    kitted.start(MODEL)
+    kitted.until("said.some(it => it.state.startsWith('waiting'))")
+    site.up()
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+
+
+def test_evicted(kitted: Kitted, site: Site) -> None:
+    """A segment that the browser removes before the end is noticed, and fetched again alone."""
+    model = site.model(MODEL, SIZE)
+    gate = threading.Event()
+
+    def later(exchange: Exchange) -> None:
+        gate.wait(20)
+        exchange.send(text_reply(200, "done"))
+
+    site.answer("/hold", later)
+    kitted.start([MODEL, "/hold"])
+    kitted.until("kit.record && kit.record(1, 0).then(it => it?.result === 'success')")
+    gone = kitted.run("""
+        const cache = await caches.open("bgfetch-segments"), keys = await cache.keys()
+        return cache.delete(keys.find(it => it.url.endsWith("/1")))
+    """)
+    assert gone
+    gate.set()
+    (record, _) = kitted.ends()["records"]
+    assert record["sha256"] == model.sha256
+    assert model.sent == SIZE + SEGMENT
+
+
+def test_missing(kitted: Kitted, site: Site) -> None:
+    """A status that is final fails the fetch, and the page can read what was answered."""
+    site.model(MODEL, SIZE).faults.status = 403
+    kitted.start(MODEL)
+    told = kitted.ends(event="fail")
+    assert [told["failureReason"], told["records"][0]["status"], told["records"][0]["size"]] == [
+        "bad-status",
+        403,
+        3,
+    ]
+
+
+def test_too_much(kitted: Kitted, site: Site) -> None:
+    """More bytes than the page allowed for end the fetch at once."""
+    model = site.model(MODEL, SIZE)
+    kitted.start(MODEL, downloadTotal=SEGMENT + 1)
+    told = kitted.ends(event="fail")
+    assert told["failureReason"] == "download-total-exceeded"
+    assert model.sent < SIZE
+
+
+def test_stall(kitted: Kitted, site: Site) -> None:
+    """A connection on which nothing comes is given up, and another one made; here after 3 s instead of 30."""
+    source = (KIT / "source.js").read_text("utf-8")
+    assert "STALL = 30_000" in source
+    site.put("/bgfetch/source.js", source.replace("STALL = 30_000", "STALL = 3_000"))
+    model = site.model(MODEL, SIZE)
+    model.faults.stall_every = 10 * MIB
+    model.faults.stall = 30
+    kitted.start(MODEL)
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert model.sent <= SIZE * 1.3
