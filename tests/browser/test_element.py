@@ -330,7 +330,7 @@ def test_a_newer_version_is_offered_and_what_is_here_stays(page: Tab) -> None:
     assert page.evaluate("events.map(([kind]) => kind)") == ["success", "update"]
     assert page.evaluate("element.state") == "ready"
     page.run("""part(element, "button").click(); await nextState(element, "queued")""")
-    assert page.evaluate("element.backgroundFetch.calls.map(([call]) => call)") == ["delete", "ensure"]
+    assert page.evaluate("element.backgroundFetch.calls.map(([call]) => call)") == ["fetch"]
 
 
 def test_deleting_gives_the_room_back_and_offers_the_download_again(page: Tab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.browser.browsers import Browser, PageError, Tab
+from tests.browser.models import Seeded
 from tests.browser.sites import Site
 
 pytestmark = pytest.mark.timeout(90)  # a browser starts
@@ -83,6 +84,28 @@ def test_wrong_and_missing_parts_are_mended(tab: Tab, site: Site) -> None:
         await store.put(key, new Response("wrong"));
         return [await bf.verify("m"), await bf.availability("m"), await hex(await (await bf.get("m")).bytes("model.bin"))];"""
     ) == [{"whole": False, "wrong": 1, "missing": 0}, "downloadable", model.sha256]
+
+
+def test_an_update_takes_nothing_away_before_it_is_whole(tab: Tab, site: Site) -> None:
+    """An aborted update leaves what was stored; one that ends takes its place, and its room."""
+    model = site.model("/models/m/model.bin", SIZE)
+    before = model.sha256
+    tab.run(FETCH)
+    model.change(Seeded.made(SIZE, 2))
+    model.faults.rate = 200_000
+    stored = "return [await hex(await (await bf.get('m')).bytes('model.bin')), (await (await caches.open('bgfetch-segments')).keys()).length]"
+    assert tab.run(
+        READY
+        + """
+        const reg = await bf.fetch("m", "/models/m/manifest.json");
+        reg.finished.catch(() => {});
+        await reg.abort();"""
+        + stored
+    ) == [before, 1]
+    model.faults.rate = 0
+    assert tab.run(
+        READY + 'await (await bf.fetch("m", "/models/m/manifest.json")).finished;' + stored
+    ) == [model.sha256, 1]
 
 
 def test_abort_settles_and_its_promise_says_so(tab: Tab, site: Site) -> None:

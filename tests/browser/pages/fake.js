@@ -26,8 +26,10 @@ export class FakeManager {
   async get() { return this.registration; }
   async size() { return this.total; }
   async delete(id) { this.calls.push(["delete", id]); this.registration = undefined; this.available = "downloadable"; }
-  async ensure(id, requests, options) {
-    this.calls.push(["ensure", id, requests, options]);
+  ensure(id, requests, options) { return this.begin("ensure", id, requests, options); }
+  fetch(id, requests, options) { return this.begin("fetch", id, requests, options); }
+  async begin(call, id, requests, options) {
+    this.calls.push([call, id, requests, options]);
     if (this.refuses) throw this.refuses;
     return (this.registration = new FakeRegistration(id, this.total));
   }

@@ -115,7 +115,9 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
 
     async find(scope, id, settled = false) {
       const active = await within("readonly", ({ registrations }) => of(registrations.index("active").get(`${scope}\n${id}`)));
-      return active ?? (settled ? (await kit.rows(scope)).findLast((row) => row.id === id) : undefined);
+      if (active || !settled) return active;
+      const rows = (await kit.rows(scope)).filter((row) => row.id === id);
+      return rows.findLast(({ kept, result }) => kept && result === "success") ?? rows.at(-1); // a failed update takes nothing away
     },
 
     async rows(scope) {
@@ -150,6 +152,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
     },
 
     async settle(uid, result, reason = "", detail = "") {
+      let replaced = false;
       const row = await within("readwrite", async ({ registrations, records, outbox }) => {
         const row = await edit(registrations, uid, (/** @type {RegistrationRow} */ it) => {
           if (it.result) return undefined;
@@ -159,9 +162,10 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
         if (!row) return undefined;
         const type = result === "success" ? "backgroundfetchsuccess" : reason === "aborted" ? "backgroundfetchabort" : "backgroundfetchfail";
         await of(outbox.put({ uid, scope: row.scope, type, attempts: 0 }));
-        if (row.kept && result === "success") await replace(row, registrations, records, outbox);
+        if (row.kept && result === "success") replaced = await replace(row, registrations, records, outbox);
         return row;
       });
+      if (replaced) await kit.sweep();
       if (row) kit.tell(progress(row));
       return !!row;
     },
@@ -218,11 +222,12 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
     await Promise.all([of(registrations.delete(uid)), of(records.delete(all(uid))), of(outbox.delete(uid))]);
   }
 
-  /** A new version of a stored model takes the place of those of the same id.
+  /** A new version of a stored model takes the place of those of the same id; whether there were any.
    * @param {RegistrationRow} row @param {IDBObjectStore} registrations @param {IDBObjectStore} records @param {IDBObjectStore} outbox */
   async function replace(row, registrations, records, outbox) {
-    for (const old of await of(registrations.getAll()))
-      if (old.uid !== row.uid && old.scope === row.scope && old.id === row.id && old.kept && old.result)
-        await remove(old.uid, { registrations, records, outbox });
+    const former = (await of(registrations.getAll())).filter((/** @type {RegistrationRow} */ old) =>
+      old.uid !== row.uid && old.scope === row.scope && old.id === row.id && old.kept && old.result);
+    for (const old of former) await remove(old.uid, { registrations, records, outbox });
+    return former.length > 0;
   }
 }

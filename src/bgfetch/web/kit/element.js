@@ -229,9 +229,11 @@ export class ModelDownload extends Base {
       /** @type {Record<string, unknown>} */
       const options = { title: label, downloadTotal: this.#size };
       if (this.sha256) options.integrity = `sha256-${base64(this.sha256)}`;
-      if (this.#newer) await bf.delete(this.name);
+      const what = manifest || src.trim().split(/\s+/);
+      // What is here stays until the newer version is whole.
+      const registration = await (this.#newer ? bf.fetch(this.name, what, options) : bf.ensure(this.name, what, options));
       this.#newer = false;
-      this.#take(await bf.ensure(this.name, manifest || src.trim().split(/\s+/), options));
+      this.#take(registration);
     } catch (error) {
       const { name, message } = /** @type {Error} */ (error);
       this.#fail(name === "QuotaExceededError" ? "quota-exceeded" : name === "AbortError" ? "aborted" : "", message);

@@ -103,8 +103,6 @@
   // Registered by itself it answers the pages that are open at once; an app's own worker decides that.
   if (location.href === `${kit.base}sw.js`) self.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil(self.clients.claim()));
 
-  kit.deliver = deliver;
-
   self.addEventListener("message", (/** @type {any} */ event) => {
     const { bgfetch, uid } = event.data ?? {};
     if (bgfetch === undefined) return;
