@@ -103,9 +103,10 @@ def test_an_update_takes_nothing_away_before_it_is_whole(tab: Tab, site: Site) -
         + stored
     ) == [before, 1]
     model.faults.rate = 0
-    assert tab.run(
-        READY + 'await (await bf.fetch("m", "/models/m/manifest.json")).finished;' + stored
-    ) == [model.sha256, 1]
+    assert tab.run(READY + 'await (await bf.fetch("m", "/models/m/manifest.json")).finished;' + stored) == [
+        model.sha256,
+        1,
+    ]
 
 
 def test_abort_settles_and_its_promise_says_so(tab: Tab, site: Site) -> None:
