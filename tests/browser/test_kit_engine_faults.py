@@ -55,8 +55,7 @@ def test_new_tag(kitted: Kitted, site: Site) -> None:
     model.faults.rate = 8 * MIB
     kitted.start(MODEL)
     site.wait(lambda: model.sent > SEGMENT * 1.5)
-    model.change_etag()
-    model.faults.rate = 0
+    model.change_etag()  # at this rate: what is under way when a browser hangs up counts as sent
     assert kitted.ends()["records"][0]["sha256"] == model.sha256
     assert model.sent <= SIZE * 1.25
 

@@ -44,7 +44,8 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
       const beat = setInterval(() => this.beat(), 1000);
       try {
         this.transfers = (await kit.records(this.row.uid)).map((record) => new kit.Transfer(this, record));
-        for (const each of this.transfers) await each.recall();
+        const all = await kit.all();
+        for (const each of this.transfers) await each.recall(all);
         await this.sized();
         for (let round = 0; round < 4; round++) {
           await this.all();
@@ -88,11 +89,12 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     /** Whether the browser has removed parts of what was whole; then they are fetched again. */
     async evicted() {
       let gone = false;
+      const all = await kit.all();
       for (const each of this.transfers) {
-        if (each.it.result !== "success" || !(await kit.missing(each.it)).length) continue;
+        if (each.it.result !== "success" || !(await kit.missing(each.it, all)).length) continue;
         gone = true;
         each.it.result = "";
-        await each.recall();
+        await each.recall(all);
       }
       return gone;
     }

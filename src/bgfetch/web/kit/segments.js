@@ -38,8 +38,13 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.held)) {
   }
 
   Object.assign(kit, /** @type {Partial<import("./types").Kit>} */ ({
-    async held(content) {
-      return new Set((await keys()).filter(([of]) => of === content).map(([, index]) => index));
+    held: async (content) => (await kit.all()).get(content) ?? new Set(),
+
+    async all() {
+      /** @type {Map<string, Set<number>>} */
+      const found = new Map();
+      for (const [content, index] of await keys()) found.set(content, (found.get(content) ?? new Set()).add(index));
+      return found;
     },
 
     async put(content, index, bytes) {
@@ -106,8 +111,8 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.held)) {
       return new Blob(parts, { type });
     },
 
-    async missing(record) {
-      const held = await kit.held(record.content);
+    async missing(record, all) {
+      const held = (all ?? await kit.all()).get(record.content) ?? new Set();
       return Array.from({ length: Math.ceil(record.size / record.segmentSize) || 0 }, (_, index) => index).filter((index) => !held.has(index));
     },
 

@@ -40,6 +40,8 @@
   }
 
   class BackgroundFetchUpdateUIEvent extends BackgroundFetchEvent {
+    /** @param {string} type @param {{ registration: any }} init */
+    constructor(type, init) { super(type, init); }
     /** @param {{ title?: string, icons?: any[] }} ui */
     async updateUI(ui = {}) {
       if (!insides.get(this)) throw new TypeError("Illegal invocation");

@@ -59,11 +59,11 @@
       await kit.updateRecord(this.it.uid, this.it.index, change);
     }
 
-    /** Know again what an earlier engine has stored. */
-    async recall() {
+    /** Know again what an earlier engine has stored. @param {Map<string, Set<number>>} all segments that there are */
+    async recall(all) {
       const { content, entry, validator, size, result, request } = this.it;
-      if (!content && entry) await this.lay({ content: entry.sha256, size: entry.size, segmentSize: entry.segment_size });
-      else if (result || (size >= 0 && (entry || validator))) await this.lay({});
+      if (!content && entry) await this.lay({ content: entry.sha256, size: entry.size, segmentSize: entry.segment_size }, all);
+      else if (result || (size >= 0 && (entry || validator))) await this.lay({}, all);
       else if (content && request.method === "GET") await this.forget();
     }
 
@@ -132,7 +132,7 @@
       const content = entry ? entry.sha256 : validator && size >= 0
         ? `u-${await kit.sha256(new TextEncoder().encode(`${url}\n${validator}\n${size}`))}` : nonce();
       if (!entry && !validator && size > FIRST) this.ranges = false;
-      await this.lay({ content, size, segmentSize: entry?.segment_size ?? kit.segmentSize(size), entry, manifest: entry ? manifest : "", validator, head: this.head(response, size) });
+      await this.lay({ content, size, segmentSize: entry?.segment_size ?? kit.segmentSize(size), entry, manifest: entry ? manifest : "", validator, head: this.head(response, size) }, entry || validator ? undefined : new Map());
     }
 
     /** @param {Response} response @param {number} size @returns {import("./types").Head} as if the whole had been asked for */
@@ -160,11 +160,12 @@
       return entry && (size === undefined || entry.size === size) ? entry : null;
     }
 
-    /** Take a plan: which content, of what size, in which segments; and see what is held of it. @param {Partial<RecordRow>} plan */
-    async lay(plan) {
+    /** Take a plan: which content, of what size, in which segments; and see what is held of it.
+     * @param {Partial<RecordRow>} plan @param {Map<string, Set<number>>} [all] segments that there are */
+    async lay(plan, all) {
       await this.save(plan); // before a segment is put, so that nobody takes it for garbage
       this.parts.clear();
-      this.held = await kit.held(this.it.content);
+      this.held = (all ?? await kit.all()).get(this.it.content) ?? new Set();
       this.stored = 0;
       for (const index of this.held) this.stored += this.bytes(index);
       await this.run.sized();
@@ -385,7 +386,7 @@
     /** Keep an answer that is no success, so that the page can read it. @param {Body} body */
     async keep(body) {
       const size = kit.length(body.response.headers);
-      await this.lay({ content: nonce(), entry: null, validator: "", size, segmentSize: kit.segmentSize(size), head: this.head(body.response, size) });
+      await this.lay({ content: nonce(), entry: null, validator: "", size, segmentSize: kit.segmentSize(size), head: this.head(body.response, size) }, new Map());
       await this.cut(body, () => {}).catch((error) => { if (!(error instanceof Retry)) throw error; });
     }
   };

@@ -172,7 +172,7 @@ export interface Transfer {
   ranges: boolean;
   met: boolean;
   forbidden: number;
-  recall(): Promise<void>;
+  recall(all: Map<string, Set<number>>): Promise<void>;
   go(): Promise<void>;
   save(change: Partial<RecordRow>): Promise<void>;
 }
@@ -239,6 +239,8 @@ export interface Kit {
   // segments.js
   /** Which segments of a content are there. */
   held(content: string): Promise<Set<number>>;
+  /** The same of all contents; the browser has to go through all of its keys for one, too. */
+  all(): Promise<Map<string, Set<number>>>;
   /** Put a segment that has been checked. @throws QuotaExceededError */
   put(content: string, index: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   /** A segment as a Response (blob() costs no copy in Chromium), undefined when it is not there. */
@@ -250,7 +252,7 @@ export interface Kit {
   /** The whole as a Blob of the segments' blobs. @throws NotFoundError: segments are missing. */
   blob(record: RecordRow): Promise<Blob>;
   /** Numbers of the segments of a whole record that are not there (evicted). */
-  missing(record: RecordRow): Promise<number[]>;
+  missing(record: RecordRow, all?: Map<string, Set<number>>): Promise<number[]>;
   /** Fetch a segment that has gone, check it, and put it back; undefined: there is no digest, or the server has other bytes. */
   mend(record: RecordRow, index: number): Promise<Response | undefined>;
   /** Delete each content to which no record refers. */
