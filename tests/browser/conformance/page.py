@@ -119,7 +119,7 @@ class Page:
 
     def run(self, body: str, **values: Any) -> Any:
         """What the body of an async function gives in the window."""
-        return self.tab.run(body, **values)
+        return self.tab.run(body, within=15.0, **values)
 
     def start(self, requests: Any, options: dict[str, Any] | None = None, *, id: str = "") -> str:  # noqa: A002
         """Begin a fetch; its id. The window keeps the registration as `kept.at(-1)`."""

@@ -58,7 +58,7 @@ class TestFetch:
 
     @case("Empty URL is OK.")
     def test_empty_url(self, page: Page) -> None:
-        """ "" is the page itself."""
+        """The empty string is the page itself."""
         told = page.fetched("")
         assert (told["type"], told["value"][0]["url"]) == (
             "backgroundfetchsuccess",
