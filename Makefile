@@ -8,7 +8,7 @@ CLEAN_ENV := env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: kit-check kit-types kit-size help setup fmt check test wheel-test faults bench bench-peers test-peers demo web web-models web-screenshots build lock clean
+.PHONY: kit-check kit-types kit-size help setup fmt check test wheel-test browser faults bench bench-peers test-peers demo web web-models web-screenshots build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -99,11 +99,14 @@ COVERAGE := --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 test: setup test-peers web-models ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
 	@status=0; \
 	$(MAKE) wheel-test || status=$$?; \
-	$(PY) -m pytest -m "not faults" --ignore=tests/bench $(COVERAGE) || status=$$?; \
+	$(PY) -m pytest -m "not faults and not whole" --ignore=tests/bench $(COVERAGE) || status=$$?; \
 	exit $$status
 
 wheel-test: setup test-peers ## the unit tests against the built wheel, src out of sight
 	@$(CLEAN_ENV) $(PY) tools/wheel_test.py
+
+browser: setup test-peers web-models ## all in real browsers: each case and the full sizes, about 20 minutes
+	$(PY) -m pytest tests/browser
 
 faults: setup test-peers ## the full matrix of kills, torn writes, full disks and lying servers
 	$(PY) -m pytest tests/faults

@@ -1,6 +1,7 @@
-"""Writes the cases into docs/conformance.md from the tests in tests/conformance and how they ended.
+"""Writes the cases into docs/conformance.md from the tests of conformance and how they ended.
 
-python tools/write_conformance.py           runs them, and writes what came of each
+python tools/write_conformance.py           runs all, about 6 minutes, and writes what came of each
+python tools/write_conformance.py python    those in tests/conformance only; `browsers`: those in tests/browser/conformance
 python tools/write_conformance.py --check   runs nothing: are the cases and departures listed those of the tests?
 """
 
@@ -16,9 +17,48 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "conformance.md"
-TESTS = ROOT / "tests" / "conformance"
-BEGIN, END = "<!-- cases: written by tools/write_conformance.py -->\n", "<!-- end of cases -->\n"
-RUNNERS = ("in-process", "daemon")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Tests that make one chapter of tables.
+
+    Args:
+        name: Of the chapter; stands in the document where its tables begin and end.
+        tests: Their folder.
+        columns: Head of each column by the runner in the tests' names.
+    """
+
+    name: str
+    tests: Path
+    columns: dict[str, str]
+
+    @property
+    def begin(self) -> str:
+        """The line before its tables."""
+        return f"<!-- cases of {self.name}: written by tools/write_conformance.py -->\n"
+
+    @property
+    def end(self) -> str:
+        """The line after them."""
+        return f"<!-- end of cases of {self.name} -->\n"
+
+
+PARTS = (
+    Part("python", ROOT / "tests" / "conformance", {"in-process": "in-process", "daemon": "daemon"}),
+    Part(
+        "browsers",
+        ROOT / "tests" / "browser" / "conformance",
+        {
+            "native": "Chromium itself",
+            "polyfill": "polyfill in Chromium",
+            "firefox": "in Firefox",
+            "webkit": "in WebKit",
+        },
+    ),
+)
+ENGINES = {"native": "Chromium itself", "firefox": "Firefox"}
+DIFFERS = "differs"
 
 
 @dataclass(slots=True)
@@ -34,8 +74,9 @@ class Case:
 class Collected:
     """A plug-in of pytest: what the markers say, and what came of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: Part) -> None:
         self.cases: dict[tuple[str, str], Case] = {}
+        self._part = part
         self._of: dict[str, tuple[Case, str]] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -45,42 +86,48 @@ class Collected:
             if said is None or of is None:
                 raise pytest.UsageError(f"{item.nodeid} says no case or file of web-platform-tests")
             key = (str(of.args[0]), str(said.args[0]))
-            case = self.cases.setdefault(key, Case(*key, str(said.kwargs.get("departs", ""))))
-            runner = next((each for each in RUNNERS if f"[{each}" in item.nodeid), "")
-            case.results.setdefault(runner, "pass")
+            case = self.cases.setdefault(key, Case(*key, _departures(said)))
+            runner = next((each for each in self._part.columns if f"[{each}" in item.nodeid), "")
+            case.results.setdefault(runner, DIFFERS if said.kwargs.get(runner) else "pass")
             self._of[item.nodeid] = (case, runner)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A case passes where set-up, test and tear-down of all its tests do."""
-        if not report.passed:
+        """A case passes where set-up, test and tear-down of all its tests do; one that differs has to fail."""
+        if not report.passed and not hasattr(report, "wasxfail"):
             case, runner = self._of[report.nodeid]
             case.results[runner] = "FAIL"
 
 
-def cases(*, run: bool) -> list[Case]:
-    """All cases, in the order of the tests.
+def _departures(said: pytest.Mark) -> str:
+    of = [f"{name}: {said.kwargs[engine]}" for engine, name in ENGINES.items() if said.kwargs.get(engine)]
+    return "; ".join(filter(None, [str(said.kwargs.get("departs", "")), *of]))
+
+
+def cases(part: Part, *, run: bool) -> list[Case]:
+    """All cases of a part, in the order of the tests.
 
     Raises:
         SystemExit: The tests could not be collected.
     """
-    found = Collected()
-    options = ["-q", "-p", "no:cacheprovider", str(TESTS)] + ([] if run else ["--collect-only", "-qq"])
+    found = Collected(part)
+    options = ["-q", "-p", "no:cacheprovider", str(part.tests)] + ([] if run else ["--collect-only", "-qq"])
     code = pytest.main(options, plugins=[found])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise SystemExit(int(code))
     return list(found.cases.values())
 
 
-def tables(found: Iterable[Case]) -> str:
+def tables(part: Part, found: Iterable[Case]) -> str:
     """A table for each file of web-platform-tests."""
     files: dict[str, list[Case]] = {}
     for case in found:
         files.setdefault(case.file, []).append(case)
     lines: list[str] = []
     for file, those in files.items():
-        twice = RUNNERS[0] in those[0].results
-        runners = RUNNERS if twice else ("",)
-        head = ["case", *(RUNNERS if twice else ("result",)), "departure, and why"]
+        # In the document's order, whatever the order of the runs.
+        runners = [each for each in part.columns if each in those[0].results] or [""]
+        heads = [part.columns.get(each, "result") for each in runners]
+        head = ["case", *heads, "departure, and why"]
         lines += ["", f"### {file}", "", _row(head), _row(["---"] * len(head))]
         lines += [_row([each.title, *(each.results[who] for who in runners), each.departs]) for each in those]
     return "\n".join([*lines, "", ""])
@@ -90,18 +137,20 @@ def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '&#124;').replace('*', '&#42;') for cell in cells)} |"
 
 
-def written(text: str, found: Iterable[Case]) -> str:
+def written(text: str, part: Part, found: Iterable[Case]) -> str:
     """The document with these cases in it."""
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}{tables(found)}{END}{rest.partition(END)[2]}"
+    before, _, rest = text.partition(part.begin)
+    return f"{before}{part.begin}{tables(part, found)}{part.end}{rest.partition(part.end)[2]}"
 
 
 def main() -> int:
     """0 when the document is (now) right and every case passes."""
     check = "--check" in sys.argv[1:]
-    found = cases(run=not check)
+    wanted = [each for each in PARTS if each.name in sys.argv[1:]] or PARTS
     text = DOCUMENT.read_text("utf-8")
-    new = written(text, found)
+    new = text
+    for part in wanted:
+        new = written(new, part, cases(part, run=not check))
     if check:
         if new != text:
             print("docs/conformance.md is stale: run python tools/write_conformance.py", file=sys.stderr)

@@ -7,12 +7,13 @@ import json
 import random
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from urllib.parse import quote
 
-from bgfetch.testing import Content, Exchange, Fuse, Reply, text_reply
+from bgfetch.testing import Content, Exchange, Reply, text_reply
 from bgfetch.testing.content import CHUNK, Chunk
 from bgfetch.testing.message import correct_reply
 
@@ -60,10 +61,10 @@ class Faults:
     """What goes wrong from the next request on; nothing, unless it is set.
 
     Args:
-        drop_every: Bytes of one reply after which its connection ends, what was sent having arrived; 0 = never.
+        drop_every: Bytes of all replies after which one connection ends, what was sent having arrived; 0 = never.
         stall_every: Bytes of all replies after which one connection says nothing for `stall` seconds, and ends; 0 = never.
         stall: Seconds.
-        rate: Bytes a second on each connection; 0 = as fast as it goes.
+        rate: Bytes a second over all connections, as of a line that they share; 0 = as fast as it goes.
         refuse: So many requests more are answered with 503.
         retry_after: Value of `Retry-After` with a 503; "" for none.
         ranges: Whether ranges are honoured; if not, each is answered with 200 and the whole.
@@ -101,6 +102,7 @@ class Model:
         self.content = content
         self.faults = Faults()
         self.sent = 0
+        self._free = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -174,32 +176,35 @@ class Model:
         exchange.write(exchange.closing(reply).head())
         if exchange.request.method == "HEAD" or reply.status == 304:
             return
-        gone = 0
         for start, stop in reply.spans:
             for chunk in reply.content.chunks(start, stop, size=1 << 16):
-                faults = self.faults
-                fuse = Fuse(faults.drop_every - gone) if faults.drop_every else Fuse(None)
-                sent = self._send(exchange, start, chunk, fuse)
-                start += len(chunk)  # noqa: PLW2901 - the chunks of a span follow each other
-                gone += len(chunk)
-                if not sent:
+                if not self._send(exchange, start, chunk):
                     exchange.drop()
                     return
+                start += len(chunk)  # noqa: PLW2901 - the chunks of a span follow each other
 
-    def _send(self, exchange: Exchange, at: int, chunk: Chunk, fuse: Fuse) -> bool:
+    def _send(self, exchange: Exchange, at: int, chunk: Chunk) -> bool:
+        """Whether the connection goes on after it."""
         faults = self.faults
         if at // SEGMENT in faults.wrong and at % SEGMENT == 0:
             chunk = bytes([chunk[0] ^ 1]) + bytes(chunk[1:])
-        before = self.sent
-        whole = exchange.stream([chunk], fuse)
+        exchange.stream([chunk])
         with self._lock:
-            self.sent += len(chunk)
+            before, self.sent = self.sent, self.sent + len(chunk)
+            after = self.sent
         if faults.rate:
-            exchange.pause(len(chunk) / faults.rate)
-        if faults.stall_every and before // faults.stall_every != self.sent // faults.stall_every:
+            exchange.pause(self._turn(len(chunk) / faults.rate))
+        if faults.stall_every and before // faults.stall_every != after // faults.stall_every:
             exchange.hold(faults.stall)
             return False
-        return whole
+        return not faults.drop_every or before // faults.drop_every == after // faults.drop_every
+
+    def _turn(self, seconds: float) -> float:
+        """How long to wait for the line, when what was sent keeps it busy for so long."""
+        with self._lock:
+            now = time.monotonic()
+            self._free = max(now, self._free) + seconds
+            return self._free - now
 
     @cached_property
     def _digests(self) -> tuple[str, list[str]]:

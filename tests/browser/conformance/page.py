@@ -24,7 +24,7 @@ TEXT = "Background Fetch"
 FEATURE = "/feature.txt"
 SLOW = "/slow"
 ECHO = "/echo"
-_PATIENCE = 8.0
+_PATIENCE, _TRIED = 20.0, 8.0
 
 WINDOW = """
     globalThis.manager = () => navigator.serviceWorker.ready.then(it => it.backgroundFetch)
@@ -106,11 +106,17 @@ class Page:
         site.put(FEATURE, TEXT)
         site.answer(SLOW, lambda exchange: exchange.hold())
         site.answer(ECHO, _echo)
-        self.tab: Tab = browser.open(site.url_of("/page.html"))
+        self.ids: list[str] = []
+        self.tab: Tab
+        self.open()
         if active:
             self.run(
                 "await navigator.serviceWorker.register('/worker.js'); await navigator.serviceWorker.ready"
             )
+
+    def open(self) -> None:
+        """Open the window, for the first time or in a browser that was started again."""
+        self.tab = self.browser.open(self.site.url_of("/page.html"))
 
     @property
     def url(self) -> str:
@@ -124,6 +130,7 @@ class Page:
     def start(self, requests: Any, options: dict[str, Any] | None = None, *, id: str = "") -> str:  # noqa: A002
         """Begin a fetch; its id. The window keeps the registration as `kept.at(-1)`."""
         id = id or secrets.token_hex(4)  # noqa: A001
+        self.ids.append(id)
         self.run(
             "kept.push(await start(id, requests, options))", id=id, requests=requests, options=options or {}
         )
@@ -131,7 +138,7 @@ class Page:
 
     def heard(self, id: str, type: str = "") -> dict[str, Any]:  # noqa: A002
         """What the worker says of an event of a registration, once it has come."""
-        within = _PATIENCE
+        within = _TRIED if self.native else _PATIENCE
 
         def said() -> Any:
             of = [each for each in self.site.told if each.get("id") == id]

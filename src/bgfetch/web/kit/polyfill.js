@@ -343,6 +343,13 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
   const missing = force || !("BackgroundFetchManager" in self);
   if (missing && "ServiceWorkerRegistration" in self) {
     for (const each of [BackgroundFetchManager, BackgroundFetchRegistration, BackgroundFetchRecord]) finish(each);
+    // With its worker a background fetch goes, too; registered again, the scope would find it otherwise.
+    const { unregister } = self.ServiceWorkerRegistration.prototype;
+    self.ServiceWorkerRegistration.prototype.unregister = { async unregister() {
+      const done = await unregister.call(this);
+      if (done) await load().then(async () => { for (const row of await kit.rows(this.scope)) if (!row.kept) await kit.drop(row.uid); });
+      return done;
+    } }.unregister;
     /** @type {WeakMap<object, object>} */
     const managers = new WeakMap();
     Object.defineProperty(self.ServiceWorkerRegistration.prototype, "backgroundFetch", {
