@@ -29,6 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where Chromium is known to differ, its run has to fail: so one that was mended is noticed. Firefox may fail."""
     for item in items:
         said = item.get_closest_marker("case")
+        if said is not None and "[native" in item.nodeid:
+            item.add_marker(pytest.mark.whole)  # Chromium's own changes only with Chromium
         for engine, strict in (("native", True), ("firefox", False)):
             if said is not None and f"[{engine}" in item.nodeid and said.kwargs.get(engine):
                 item.add_marker(pytest.mark.xfail(reason=said.kwargs[engine], strict=strict))

@@ -53,7 +53,7 @@ def succeeds(page: Page, model: Model) -> None:
 @case("A fetch that was interrupted asks for the range that is missing, with If-Range")
 def test_range_resume(reader: Page, model: Model) -> None:
     """Little comes twice, and each request for a later range names the version that is held."""
-    model.faults.drop_every = 7 * MIB
+    model.faults.drop_every, model.faults.rate = 7 * MIB, 16.0 * MIB
     reader.start(MODEL)
     succeeds(reader, model)
     ranged = [each for each in model_requests(reader) if each.range not in (None, "bytes=0-8388607")]

@@ -346,8 +346,9 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
     // With its worker a background fetch goes, too; registered again, the scope would find it otherwise.
     const { unregister } = self.ServiceWorkerRegistration.prototype;
     self.ServiceWorkerRegistration.prototype.unregister = { async unregister() {
+      const { scope } = /** @type {any} */ (this);
       const done = await unregister.call(this);
-      if (done) await load().then(async () => { for (const row of await kit.rows(this.scope)) if (!row.kept) await kit.drop(row.uid); });
+      if (done) await load().then(async () => { for (const row of await kit.rows(scope)) if (!row.kept) await kit.drop(row.uid); });
       return done;
     } }.unregister;
     /** @type {WeakMap<object, object>} */
