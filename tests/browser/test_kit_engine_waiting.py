@@ -1,0 +1,90 @@
+"""What the worker engine waits for, and what it says meanwhile: the network, a person's pause, room."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.browser.kitted import Kitted
+from tests.browser.models import SEGMENT
+from tests.browser.sites import KIT, Site
+
+pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 MiB go through it
+
+MODEL = "/models/m/model.bin"
+SIZE = 2 * SEGMENT + 12345
+
+
+def engine(site: Site, before: str) -> None:
+    """Have the engine run a script first."""
+    site.put("/bgfetch/engine.js", f"{before}\n{(KIT / 'engine.js').read_text('utf-8')}")
+
+
+def test_offline(kitted: Kitted, site: Site) -> None:
+    """Being offline costs no tries; it goes on when the page hears that the network is back."""
+    reply = (KIT / "reply.js").read_text("utf-8")
+    assert "limit = 10" in reply
+    site.put("/bgfetch/reply.js", reply.replace("limit = 10", "limit = 1"))  # a try that costs is the last
+    engine(
+        site,
+        """
+        let onLine = true
+        Object.defineProperty(navigator, "onLine", {get: () => onLine})
+        new BroadcastChannel("test").onmessage = ({data}) => { onLine = data }
+        """,
+    )
+    model = site.model(MODEL, SIZE)
+    model.faults.rate = 4 << 20
+    kitted.start(MODEL)
+    site.wait(lambda: model.sent > SEGMENT)
+    kitted.run("globalThis.net = new BroadcastChannel('test'); net.postMessage(false)")
+    site.down()
+    assert kitted.until("said.find(it => it.state === 'waiting-network')?.until") > 0
+    site.up()
+    model.faults.rate = 0
+    kitted.run("net.postMessage(true); dispatchEvent(new Event('online'))")
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+
+
+def test_pause(kitted: Kitted, site: Site) -> None:
+    """A pause holds whole segments, is there after a reload, and ends when it is told to."""
+    model = site.model(MODEL, SIZE)
+    model.faults.rate = 3 << 20
+    kitted.start(MODEL)
+    kitted.until("kit.row && kit.row(1).then(it => it.downloaded > 0)")
+    assert kitted.run("return kit.pause(1, true)") is True
+    kitted.tab.reload()
+    row = kitted.until("kit.row && kit.row(1)")
+    assert [row["paused"], row["state"], row["result"]] == [True, "paused", ""]
+    assert row["downloaded"] >= SEGMENT
+    sent = model.sent
+    model.faults.rate = 0
+    assert kitted.run("return (await (await manager()).get('x')).downloaded") == row["downloaded"]
+    assert kitted.run("return kit.pause(1, false)") is True
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert model.sent - sent <= SIZE - row["downloaded"]
+
+
+def test_no_room(kitted: Kitted, site: Site) -> None:
+    """Where the browser says that there is no room, nothing is asked for once the size is known."""
+    engine(site, "navigator.storage.estimate = async () => ({quota: 10 << 20, usage: 0})")
+    if kitted.browser.name == "webkit":
+        pytest.skip("WebKitGTK does not say how much room there is")
+    model = site.model(MODEL, SIZE)
+    kitted.start(MODEL)
+    assert kitted.ends(event="fail")["failureReason"] == "quota-exceeded"
+    assert "are to come" in kitted.detail()[0]
+    assert model.sent < SEGMENT * 1.5
+
+
+def test_full(kitted: Kitted, site: Site) -> None:
+    """Where the browser only says it when it is full, the fetch ends with that reason, and in words."""
+    if kitted.browser.name != "chromium":
+        pytest.skip("only Chromium's room can be set")
+    tab: Any = kitted.tab
+    tab.call("Storage.overrideQuotaForOrigin", {"origin": site.url.rstrip("/"), "quotaSize": 10 << 20})
+    model = site.model(MODEL, SIZE)
+    kitted.start(MODEL)
+    assert kitted.ends(event="fail")["failureReason"] == "quota-exceeded"
+    assert "no more room" in kitted.detail()[0]
+    assert model.sent <= SIZE
