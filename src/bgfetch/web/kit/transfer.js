@@ -379,8 +379,18 @@
       }
       this.parts.clear();
       if (size >= 0 && total !== size && request.method !== "HEAD") throw new Retry(`${kit.shown(request.url)} broke off after ${total} of ${size} bytes.`, { network: true });
+      if (size < 0 && this.resumable && !(await this.agrees(total))) throw new Retry(`${kit.shown(request.url)} broke off after ${total} bytes.`, { network: true });
       if (part.got && !this.held.has(index)) await this.put(index, part.bytes.slice(0, part.got));
       await this.save({ size: total, segmentSize });
+    }
+
+    /** Whether a body of unannounced length may be whole: WebKit reads one that was cut off between two chunks as if it had ended. @param {number} total */
+    async agrees(total) {
+      const { request } = this.it;
+      const init = { method: "HEAD", cache: /** @type {const} */ ("no-store"), signal: AbortSignal.any([this.run.signal, AbortSignal.timeout(30_000)]) };
+      const answer = await fetch(kit.restore({ ...request, url: kit.ours(request.url) }, init)).catch(() => undefined);
+      const length = answer?.ok && !answer.headers.has("content-encoding") ? kit.length(answer.headers) : -1;
+      return length < 0 || length === total;
     }
 
     /** Keep an answer that is no success, so that the page can read it. @param {Body} body */
