@@ -12,6 +12,7 @@ from tests.browser.models import SEGMENT, Seeded
 from tests.browser.sites import KIT, Site
 
 from bgfetch.testing import Content, Exchange, text_reply
+from bgfetch.testing.message import correct_reply
 
 pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 to 40 MiB go through it
 
@@ -218,3 +219,31 @@ def test_stall(kitted: Kitted, site: Site) -> None:
     kitted.start(MODEL)
     assert kitted.ends()["records"][0]["sha256"] == model.sha256
     assert model.sent <= SIZE * 1.3
+
+
+@pytest.mark.parametrize("exposed", [True, False], ids=["exposed", "plain"])
+def test_redirected(kitted: Kitted, site: Site, *, exposed: bool) -> None:
+    """A redirect to another origin, which permits reading and nothing more, gives the file in ranges, or whole."""
+    with Site() as other:
+        body = bytes(range(256)) * (SIZE // 256)
+
+        def answer(exchange: Exchange) -> None:
+            content = Content(memoryview(body), etag='"one"')
+            reply = correct_reply(exchange.request, content).but(access_control_allow_origin="*")
+            exchange.send(
+                reply.but(access_control_expose_headers="Content-Range, ETag") if exposed else reply
+            )
+
+        other.answer("/cdn.bin", answer)
+        where = other.url_of("/cdn.bin")
+
+        def elsewhere(exchange: Exchange) -> None:
+            exchange.send(text_reply(302, "").but(location=where))
+
+        site.answer("/model.bin", elsewhere)
+        kitted.start("/model.bin")
+        (record,) = kitted.ends()["records"]
+        assert [record["size"], record["sha256"]] == [len(body), hashlib.sha256(body).hexdigest()]
+        assert not other.seen("/cdn.bin", "OPTIONS")
+        # WebKit sends no Range along a redirect to another origin, so the whole comes at once.
+        assert (len(other.seen("/cdn.bin")) > 2) == (exposed and kitted.browser.name != "webkit")

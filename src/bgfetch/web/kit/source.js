@@ -73,8 +73,8 @@
     }
   }
 
-  /** @param {Transfer} transfer */
-  const near = ({ it }) => new URL(it.request.url).origin === location.origin;
+  /** Whether it comes from this origin, redirects included. @param {Transfer} transfer */
+  const near = ({ it }) => [it.request.url, it.head?.url || it.request.url].every((url) => new URL(url).origin === location.origin);
 
   /** No answer: is the server away, or may this site not read what it says? A request that reads nothing tells.
    * @param {Transfer} transfer @param {Error} lost */
