@@ -76,6 +76,7 @@ def test_each_command_explains_itself(command: Command, name: str) -> None:
     said = command.process(name, "--help")
     assert said.code == 0
     assert said.out.startswith(f"Usage: bgfetch {name}")
+    assert "\\" not in said.out  # a mark for click that it did not understand
     assert not command.home.exists()
 
 
@@ -212,6 +213,23 @@ def test_cache_commands(command: Command, server: OriginServer, tmp_path: Path) 
     assert target.read_bytes() == BODY
 
 
+def test_cache_commands_for_programs(command: Command, server: OriginServer, tmp_path: Path) -> None:
+    """Whatever `bgfetch cache` does it also says as JSON, and nothing else on stdout."""
+    path, size = command("get", server.url).out.strip(), len(BODY)
+    target = str(tmp_path / "out.bin")
+    here = {"url": server.url, "path": path, "size": size, "verified": "validators", "digest": ""}
+    said = {
+        ("path", server.url): here,
+        ("export", server.url, target): {"url": server.url, "path": target, "size": size},
+        ("pin", server.url): {"url": server.url, "cache": "downloads", "pinned": True},
+        ("unpin", server.url): {"url": server.url, "cache": "downloads", "pinned": False},
+        ("rm", server.url, "--dry-run"): {"entries": 1, "freed": 0, "dry_run": True},
+        ("rm", server.url, "--yes"): {"entries": 1, "freed": size, "dry_run": False},
+    }
+    for args, facts in said.items():
+        assert command("cache", *args, "--json").objects == [facts], args
+
+
 def test_cache_prune(command: Command, server: OriginServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what nobody refers to goes, and only after a yes."""
     monkeypatch.setattr("bgfetch.cli.cache._LEAST_AGE", -60.0)
@@ -240,7 +258,8 @@ def test_cache_verify_and_repair(command: Command, server: OriginServer) -> None
     assert said.code == 6
     assert [each["sound"] for each in said.objects] == [False]
     before = server.bytes_sent
-    assert command("cache", "repair", "-q").code == 0
+    (mended,) = command("cache", "repair", "--json").objects
+    assert (mended["urls"], mended["damaged"], mended["repaired"]) == ([server.url], 1 << 20, True)
     assert server.bytes_sent - before < len(BODY) + 1
     assert command("cache", "verify", server.url).code == 0
     path = Path(command("cache", "path", server.url).out.strip())

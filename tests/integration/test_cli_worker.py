@@ -78,6 +78,7 @@ def test_a_rehearsal_shows_what_the_handler_says(capsys: pytest.CaptureFixture[s
         (["register", "--command", "no-such-command"], Exit.USAGE),
         (["test", "--scope", "nobody"], Exit.NOT_FOUND),
         (["redeliver", "7"], Exit.NOT_FOUND),
+        (["redeliver", "7", "--json"], Exit.NOT_FOUND),
         (["unregister", "app"], Exit.USAGE),
     ],
 )

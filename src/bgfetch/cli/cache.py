@@ -12,7 +12,7 @@ import click
 from bgfetch.cli import options
 from bgfetch.cli.exits import Exit
 from bgfetch.cli.home import opened
-from bgfetch.cli.output import columns, give_json, give_path, ok_to, say
+from bgfetch.cli.output import columns, give_file, give_json, give_path, ok_to, say
 from bgfetch.terminal.words import bytes_in_words, seconds_in_words
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ def _facts(wiring: Wiring, row: Listed) -> dict[str, Any]:
 @cache.command()
 @click.argument("url")
 @options.scope
-def path(*, url: str, scope: str) -> None:
+@options.as_json
+def path(*, url: str, scope: str, as_json: bool) -> None:
     """Print the path of a file that is here; exit 3 if it is not."""
     from bgfetch.core.urls import redacted
     from bgfetch.errors import NotFound
@@ -110,7 +111,7 @@ def path(*, url: str, scope: str) -> None:
         file = Shelf(wiring, scope).cached(request)
         if file is None:
             raise NotFound(f"{redacted(request.url)} is not in the cache; `bgfetch get` fetches it")
-        give_path(file.path)
+        give_file(file, as_json=as_json)
 
 
 @cache.command()
@@ -118,7 +119,8 @@ def path(*, url: str, scope: str) -> None:
 @options.scope
 @options.yes
 @options.dry_run
-def rm(*, urls: Sequence[str], scope: str, yes: bool, dry_run: bool) -> int:
+@options.as_json
+def rm(*, urls: Sequence[str], scope: str, yes: bool, dry_run: bool, as_json: bool) -> int:
     """Remove files from the caches; what something else still refers to stays."""
     from bgfetch.cache.maintenance import remove
     from bgfetch.eviction import Needed
@@ -126,14 +128,18 @@ def rm(*, urls: Sequence[str], scope: str, yes: bool, dry_run: bool) -> int:
     with opened() as wiring:
         kept = _kept(wiring)
         placed = [each for url in urls for each in _placed(kept, scope, url)]
-        size = bytes_in_words(sum(each.entry.size for each in placed))
-        if dry_run:
-            say(f"{len(placed)} entries of {size} would be removed")
-        elif ok_to(f"Remove {len(placed)} entries of {size}?", yes=yes):
+        what = f"{len(placed)} entries of {bytes_in_words(sum(each.entry.size for each in placed))}"
+        freed, words = 0, f"{what} would be removed"
+        if not dry_run:
+            if not ok_to(f"Remove {what}?", yes=yes):
+                return Exit.ABORTED
             Needed(wiring.registrations, blobs={each.entry.blob for each in placed}).release()
-            say(f"{bytes_in_words(remove(kept, wiring.registrations, placed))} freed")
-        else:
-            return Exit.ABORTED
+            freed = remove(kept, wiring.registrations, placed)
+            words = f"{bytes_in_words(freed)} freed"
+    if as_json:
+        give_json({"entries": len(placed), "freed": freed, "dry_run": dry_run})
+    else:
+        say(words)
     return Exit.DONE
 
 
@@ -222,13 +228,17 @@ def verify(*, urls: Sequence[str], scope: str, as_json: bool) -> int:
 @options.scope
 @options.timeout
 @options.quiet
-def repair(*, urls: Sequence[str], scope: str, timeout: float | None, quiet: bool) -> int:
+@options.as_json
+def repair(*, urls: Sequence[str], scope: str, timeout: float | None, quiet: bool, as_json: bool) -> int:
     """Verify files, and fetch again only those pieces that are damaged."""
     with opened() as wiring:
         damaged = [report for report in _verified(wiring, scope, urls) if not report.sound]
-        codes = [_mended(wiring, report, scope, timeout, quiet=quiet) for report in damaged]
+        codes = [_mended(wiring, report, scope, timeout, quiet=quiet or as_json) for report in damaged]
     bad = [code for code in codes if code]
-    say(f"{len(damaged)} files were damaged, {len(damaged) - len(bad)} are whole again")
+    if as_json:
+        give_json(*({**_told(it), "repaired": not code} for it, code in zip(damaged, codes, strict=True)))
+    else:
+        say(f"{len(damaged)} files were damaged, {len(damaged) - len(bad)} are whole again")
     return bad[0] if bad else Exit.DONE
 
 
@@ -275,7 +285,8 @@ def _mended(wiring: Wiring, report: Report, scope: str, timeout: float | None, *
 @click.argument("url")
 @click.argument("target", metavar="PATH")
 @options.scope
-def export(*, url: str, target: str, scope: str) -> None:
+@options.as_json
+def export(*, url: str, target: str, scope: str, as_json: bool) -> None:
     """Put a file of the cache where you want it: a second name, or a copy on another file system."""
     from bgfetch.cache.maintenance import export as put
     from bgfetch.cli.target import Target
@@ -283,31 +294,39 @@ def export(*, url: str, target: str, scope: str) -> None:
     Target(target, count=1)
     with opened() as wiring:
         kept = _kept(wiring)
-        put(kept, _placed(kept, scope, url)[0], Path(target))
-    give_path(Path(target))
+        placed = _placed(kept, scope, url)[0]
+        put(kept, placed, Path(target))
+    if as_json:
+        give_json({"url": _url_of(placed), "path": target, "size": placed.entry.size})
+    else:
+        give_path(Path(target))
 
 
 @cache.command()
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @options.scope
-def pin(*, urls: Sequence[str], scope: str) -> None:
+@options.as_json
+def pin(*, urls: Sequence[str], scope: str, as_json: bool) -> None:
     """Keep files from eviction, whatever the quota; what replaces them is kept too."""
-    _pin(urls, scope, pinned=True)
+    _pin(urls, scope, pinned=True, as_json=as_json)
 
 
 @cache.command()
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @options.scope
-def unpin(*, urls: Sequence[str], scope: str) -> None:
+@options.as_json
+def unpin(*, urls: Sequence[str], scope: str, as_json: bool) -> None:
     """Let files be evicted again."""
-    _pin(urls, scope, pinned=False)
+    _pin(urls, scope, pinned=False, as_json=as_json)
 
 
-def _pin(urls: Sequence[str], scope: str, *, pinned: bool) -> None:
+def _pin(urls: Sequence[str], scope: str, *, pinned: bool, as_json: bool) -> None:
     with opened() as wiring:
         placed = [each for url in urls for each in _placed(_kept(wiring), scope, url)]
         for each in placed:
             wiring.entries.pin(each.entry.entry_id, pinned=pinned)
+            if as_json:
+                give_json({"url": _url_of(each), "cache": each.cache, "pinned": pinned})
 
 
 def _kept(wiring: Wiring) -> Kept:
@@ -353,6 +372,10 @@ def _name(report: Report) -> str:
 
 
 def _urls_of(report: Report) -> list[str]:
+    return [_url_of(each) for each in report.placed]
+
+
+def _url_of(placed: Placed) -> str:
     from bgfetch.core.urls import redacted
 
-    return [redacted(each.entry.request.url) for each in report.placed]
+    return redacted(placed.entry.request.url)

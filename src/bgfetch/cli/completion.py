@@ -11,13 +11,13 @@ __all__ = ["completion"]
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(ctx: click.Context, *, shell: str) -> None:
-    r"""Print a script that completes commands and ids in your shell.
+    """Print a script that completes commands and ids in your shell.
 
     \b
     bash: eval "$(bgfetch completion bash)" in ~/.bashrc
     zsh:  eval "$(bgfetch completion zsh)" in ~/.zshrc
     fish: bgfetch completion fish > ~/.config/fish/completions/bgfetch.fish
-    """
+    """  # noqa: D301 - the one character that tells click to leave the lines as they are
     from click.shell_completion import get_completion_class
 
     make = get_completion_class(shell)

@@ -10,7 +10,7 @@ import click
 from bgfetch.cli import options
 from bgfetch.cli.exits import Exit
 from bgfetch.cli.home import opened
-from bgfetch.cli.output import give_json, give_path, say
+from bgfetch.cli.output import give_file, give_json, say
 
 if TYPE_CHECKING:
     from bgfetch.getting import Getting, Outcome, Told
@@ -228,17 +228,13 @@ def _waiting(
 
 
 def _give_files(wiring: Wiring, scope: str, outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    from bgfetch.core.urls import redacted
     from bgfetch.shelf import Shelf
 
     shelf = Shelf(wiring, scope)
     for record in [record for outcome in outcomes if outcome.settled for record in outcome.records]:
         file = shelf.fetched(record, record.request)
-        if file is not None and as_json:
-            facts = {"url": redacted(file.url), "path": str(file.path), "size": file.size}
-            give_json({**facts, "verified": file.verified, "digest": file.digest})
-        elif file is not None:
-            give_path(file.path)
+        if file is not None:
+            give_file(file, as_json=as_json)
 
 
 def _tell_end(outcome: Outcome, scope: str, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from bgfetch.cli import options
 from bgfetch.cli.exits import Exit, exit_of
 from bgfetch.cli.home import opened
-from bgfetch.cli.output import give_json, give_line, give_path, say
+from bgfetch.cli.output import give_file, give_json, give_line, say
 from bgfetch.core.digests import Digest, digest_prefix_from_name
 from bgfetch.core.identity import default_id, request_key
 from bgfetch.core.model import Progress, Request, State
@@ -223,11 +223,7 @@ class _Job:
                 give_json({"url": redacted(request.url), "path": None})
             return False
         path = file.path if self._target is None else self._target.put(self._wiring, file)
-        if self._said.as_json:
-            facts = {"url": redacted(request.url), "path": str(path), "size": file.size}
-            give_json({**facts, "verified": file.verified, "digest": file.digest})
-        else:
-            give_path(path)
+        give_file(file, path, as_json=self._said.as_json)
         return True
 
 

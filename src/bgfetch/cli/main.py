@@ -39,6 +39,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# What curl, aria2, hf, docker and systemctl call it; said to who types it, and no second name of ours.
+ELSEWHERE = {
+    "cancel": "abort", "stop": "abort", "remove": "abort", "kill": "abort", "download": "get", "fetch": "get",
+    "add": "get", "status": "ls", "ps": "ls", "info": "show", "logs": "events", "log": "events", "unpause": "resume",
+    "continue": "resume", "start": "resume", "rm": "cache rm", "delete": "cache rm", "prune": "cache prune",
+    "verify": "cache verify", "repair": "cache repair", "path": "cache path", "export": "cache export",
+}  # fmt: skip
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is wanted."""
 
@@ -56,6 +65,16 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)  # noqa: S101 - the table above is ours
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first of these names; where there is none, the one that may have been meant is said."""
+        name = args[0]
+        meant = None if name.startswith("-") or self.get_command(ctx, name) else _meant(name)
+        if meant is not None:
+            raise click.UsageError(f"No such command '{name}'. Did you mean 'bgfetch {meant}'?", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List commands without importing them."""
         with formatter.section("Commands"):
@@ -69,6 +88,12 @@ class LazyGroup(click.Group):
 @click.option("--home", metavar="DIR", help="Where everything is kept (BGFETCH_HOME).")
 def cli(home: str | None) -> None:
     """Background Fetch for AI models: downloads that outlive kills and bad lines, and end verified."""
+
+
+def _meant(name: str) -> str | None:
+    from difflib import get_close_matches
+
+    return ELSEWHERE.get(name) or next(iter(get_close_matches(name, COMMANDS, 1)), None)
 
 
 def main(args: list[str] | None = None) -> None:

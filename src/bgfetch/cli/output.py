@@ -14,7 +14,9 @@ import click
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["columns", "give_json", "give_line", "give_path", "ok_to", "say"]
+    from bgfetch.shelf import Got
+
+__all__ = ["columns", "give_file", "give_json", "give_line", "give_path", "ok_to", "say"]
 
 
 def say(text: str) -> None:
@@ -27,6 +29,18 @@ def say(text: str) -> None:
 def give_path(path: Path) -> None:
     """A path as a result. It is ours or a person's own; a program reads it, so it is not altered."""
     click.echo(path)
+
+
+def give_file(file: Got, path: Path | None = None, *, as_json: bool) -> None:
+    """A file as a result, where it is or where it has been put: its path, or all that is known of it."""
+    from bgfetch.core.urls import redacted
+
+    where = file.path if path is None else path
+    if as_json:
+        facts = {"url": redacted(file.url), "path": str(where), "size": file.size}
+        give_json({**facts, "verified": file.verified, "digest": file.digest})
+    else:
+        give_path(where)
 
 
 def give_line(text: str) -> None:

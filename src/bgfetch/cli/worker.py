@@ -113,10 +113,13 @@ def list_workers(*, scope: str | None, everything: bool, as_json: bool) -> None:
 
 @worker.command()
 @click.argument("events", nargs=-1, required=True, type=int, metavar="EVENT...")
-def redeliver(*, events: Sequence[int]) -> int:
+@options.as_json
+def redeliver(*, events: Sequence[int], as_json: bool) -> int:
     """Deliver events again that nobody could handle; `bgfetch worker ls` shows them."""
     with opened() as wiring:
         bad = [each for each in events if not wiring.outbox.redeliver(each)]
+    if as_json:
+        give_json(*({"event_id": each, "delivered_again": each not in bad} for each in events))
     for each in bad:
         say(f"event {each} is not one that waits for this")
     return Exit.NOT_FOUND if bad else Exit.DONE

@@ -369,7 +369,7 @@ class RecordMachine(RecordView):
         if repair is None or repair.rounds > self._policy.repairs or not self.request.resumable:
             tried = transfer.repair.rounds
             how = "a sample of them was fetched again and is the same" if transfer.repair.sampled else ""
-            how = how or f"also after {tried} repairs"
+            how = how or f"also after {tried} repair{'' if tried == 1 else 's'}"
             detail = f"the server's bytes do not have the digest {self.digest}, {how}"
             return self._refuse(Fault("integrity", detail))
         transfer.repair = repair

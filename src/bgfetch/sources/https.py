@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from bgfetch.core.digests import Digest
 from bgfetch.core.model import Headers, Request
-from bgfetch.core.urls import parse_http_url
+from bgfetch.core.urls import parse_http_url, redacted
 from bgfetch.errors import InvalidRequest
 
 __all__ = ["checked_request"]
@@ -53,6 +53,11 @@ def checked_request(
         raise InvalidRequest(f"expected_size is {expected_size}; a body has 0 bytes or more")
     pairs = [_checked_header(name, value) for name, value in headers]
     digest = str(Digest.parse(integrity)) if integrity else ""
+    if url.lower().startswith("hf://"):
+        raise InvalidRequest(
+            f"names of Hugging Face cannot be fetched yet, only URLs: {redacted(url)}; a file of a repository is at "
+            "https://huggingface.co/ORG/REPO/resolve/main/FILE"
+        )
     return Request(parse_http_url(url), upper, Headers(pairs), body, digest, expected_size)
 
 

@@ -317,4 +317,5 @@ def test_fifty_ask_at_once(home: DaemonProcess, server: OriginServer) -> None:
     assert Path(path).stat().st_size == SIZE
     with home.store() as store:
         assert len(store.listing()) == 1
+    assert server.bytes_sent < SIZE + (1 << 20), "it came more than once"
     print(f"fifty answers after {time.monotonic() - began:.1f} s")
