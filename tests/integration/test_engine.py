@@ -299,14 +299,14 @@ def test_our_own_bug_fails_one_record_and_no_other(tmp_path: Path, monkeypatch: 
     """An exception in the decisions about a record ends that record in a named error; another one goes on."""
     with OriginServer({"/bad": SMALL, "/good": SMALL}) as server, Lab(tmp_path) as lab:
         good = server.url_of("/good")
-        decide = lab.driver._decide
+        decide = lab.driver._pilot._decide
 
         def decided(task: object, event: object) -> None:
             if getattr(task, "request").url != good:  # noqa: B009 - of any task
                 raise ValueError("s3cr3t")
             decide(task, event)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(lab.driver, "_decide", decided)
+        monkeypatch.setattr(lab.driver._pilot, "_decide", decided)
         ended = lab.fetch(asking(server.url_of("/bad")), asking(good))
     assert list(ended.bodies) == [None, SMALL]
     assert ended.row.failure_detail.startswith("bug: ")

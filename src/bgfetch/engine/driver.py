@@ -1,8 +1,8 @@
 """The only loop: events in, commands out.
 
 One thread owns every machine. Transports, hashers and the committer post what happened; the loop asks the machine
-concerned what to do about it and does that. It keeps no decision to itself: what to ask for, when to wait and when
-to give up is the core's.
+concerned what to do about it, and `pilot` does that. It keeps no decision to itself: what to ask for, when to wait
+and when to give up is the core's.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from bgfetch.cache.blobs import Blobs
 from bgfetch.cache.partials import Partials
@@ -23,20 +21,21 @@ from bgfetch.core import commands as do
 from bgfetch.core import events as on
 from bgfetch.core.digests import Digest
 from bgfetch.core.machine import Policy, RecordMachine
-from bgfetch.core.model import FailureReason, Fault, Request, Result, State
+from bgfetch.core.model import Fault, Request, Result, State
 from bgfetch.core.networks import Network
 from bgfetch.core.outages import Outages
 from bgfetch.core.pacing import RateMeter, laggards
-from bgfetch.core.ranges import Accept, Follow, Retry
 from bgfetch.core.steady import SteadyTime
 from bgfetch.core.timetable import Timetable
 from bgfetch.core.urls import origin
 from bgfetch.database import Damaged
 from bgfetch.engine.bulletin import Bulletin, progress_of, state_of
 from bgfetch.engine.flying import Flights
+from bgfetch.engine.helm import Helm
 from bgfetch.engine.journal import Journal
 from bgfetch.engine.keeper import Keeper
 from bgfetch.engine.opening import Opener
+from bgfetch.engine.pilot import Parts, Pilot
 from bgfetch.engine.scheduler import Caps, Scheduler
 from bgfetch.engine.settling import Settler
 from bgfetch.engine.steering import Steering
@@ -52,7 +51,6 @@ from bgfetch.registrations.port import (
     Wish,
 )
 from bgfetch.transports.base import Limits, Transport
-from bgfetch.transports.faults import disk_fault
 from bgfetch.transports.surroundings import Surroundings
 
 __all__ = ["Driver", "Stores"]
@@ -61,14 +59,7 @@ _TICK = 0.1
 _IDLE_TICK = 1.0  # while nothing transfers: hundreds that wait are not looked at ten times a second
 _JOURNAL_EVERY = 1.0
 _WISHES_EVERY = 0.5
-_STEER_EVERY = 1.0
 _AWAITING = (State.WAITING_NETWORK, State.WAITING_RETRY)
-_TOO_MUCH = frozenset({"status-429", "status-503", "connect", "resources", "memory"})
-_ASKED: dict[Wish, on.Event] = {
-    Wish.RUN: on.ResumeAsked(),
-    Wish.PAUSE: on.PauseAsked(),
-    Wish.ABORT: on.AbortAsked(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +100,6 @@ class Driver:
     ) -> None:
         self._registrations = stores.registrations
         self._transport = transport
-        self._steering = Steering(limits)
         self._steady = SteadyTime()
         self._outages = Outages(policy.retry_scale)
         self._clock = clock
@@ -126,13 +116,30 @@ class Driver:
         self._settler = Settler(stores.registrations, clock)
         self._set_aside: list[RecordTask] = []  # to be queued again at the next tick
         self._later: list[Callable[[], None]] = []  # what the store refused, for the next tick
-        self._next_tick = self._next_journal = self._next_wishes = self._next_steer = 0.0
-        self._store_version = 0
+        self._next_tick = self._next_journal = self._next_wishes = 0.0
         self._closing = False
-        self.chooses_networks = False  # whether it matters which network is in use; read by any thread
         self.bulletin = Bulletin()
         self._journal = Journal(stores.registrations, self._lost)
         self._keeper = Keeper(stores.blobs, self._post)
+        parts = Parts(
+            stores.registrations,
+            self._flights,
+            self._scheduler,
+            self._outages,
+            self._keeper,
+            self._opener,
+            self._settler,
+        )
+        self._pilot = Pilot(parts, clock, now=self._now, tasks=self._tasks, soon=self._inbox.put)
+        self._helm = Helm(
+            Steering(limits),
+            self._jobs,
+            stores.registrations,
+            self._scheduler,
+            clock,
+            now=self._now,
+            handle=self._pilot.handle,
+        )
         self._thread = threading.Thread(target=self._loop, name="bgfetch-driver", daemon=True)
         self._thread.start()
 
@@ -157,55 +164,31 @@ class Driver:
 
     def wish(self, uid: int, wish: Wish) -> None:
         """Obey a person's wish at once, instead of when the store is looked at next."""
-        self._inbox.put(lambda: self._obey(uid, wish))
+        self._inbox.put(lambda: self._helm.obey(uid, wish))
 
     def set_limit(self, rate: int) -> None:
         """Let all together have so many bytes a second; 0 for no limit."""
-        self._inbox.put(lambda: self._set(rate=rate))
+        self._inbox.put(lambda: self._helm.set(rate=rate))
 
     def set_schedule(self, table: Timetable) -> None:
         """When how fast, for all together."""
-        self._inbox.put(lambda: self._set(table=table))
+        self._inbox.put(lambda: self._helm.set(table=table))
 
     def amend(self, uid: int, options: RegistrationOptions) -> None:
         """Run it with these options from now on; nothing where it does not run here."""
-        self._inbox.put(lambda: self._amend(uid, options))
+        self._inbox.put(lambda: self._helm.amend(uid, options))
 
     def set_paused(self, paused: bool) -> None:  # noqa: FBT001 - the one thing it says
         """Let everything rest, or go on."""
-        self._inbox.put(lambda: self._set(paused=paused))
+        self._inbox.put(lambda: self._helm.set(paused=paused))
 
     def network_is(self, network: Network) -> None:
         """What is known of the network in use now."""
-        self._inbox.put(lambda: self._set(network=network))
+        self._inbox.put(lambda: self._helm.set(network=network))
 
     def network_returned(self) -> None:
         """Try at once what waits for a network, and what has been silent since it went."""
         self._inbox.put(self._wake_waiting)
-
-    def _set(
-        self,
-        *,
-        rate: int | None = None,
-        table: Timetable | None = None,
-        paused: bool | None = None,
-        network: Network | None = None,
-    ) -> None:
-        steering = self._steering
-        steering.rate = steering.rate if rate is None else rate
-        steering.table = steering.table if table is None else table
-        steering.paused = steering.paused if paused is None else paused
-        steering.network = network or steering.network
-        self._steer()
-
-    def _amend(self, uid: int, options: RegistrationOptions) -> None:
-        job = self._jobs.get(uid)
-        if job is None or job.row.options == options:
-            return
-        job.row = replace(job.row, options=options)
-        for task in job.unfinished:
-            self._scheduler.reorder(task)
-        self._steer()
 
     def _wake_waiting(self) -> None:
         self._transport.network_changed()
@@ -213,6 +196,11 @@ class Driver:
         for task in self._tasks():
             if task.machine.state in _AWAITING:
                 self._scheduler.wake(task)
+
+    @property
+    def chooses_networks(self) -> bool:
+        """Whether it matters to any registration under way which network is in use."""
+        return self._helm.chooses_networks
 
     def look(self, uid: int, index: int) -> Look | None:
         """How a record stands, or None when it is not under way here."""
@@ -280,7 +268,7 @@ class Driver:
         if callable(message):
             message()
         else:
-            self._handle(*message)
+            self._pilot.handle(*message)
 
     def _tasks(self) -> list[RecordTask]:
         return [task for job in self._jobs.values() for task in job.tasks]
@@ -322,8 +310,8 @@ class Driver:
         if not job.unfinished:
             self._settler.add_job(job)
         job.wish = row.wish
-        self._steer()
-        self._apply(job)
+        self._helm.steer()
+        self._helm.apply(job)
 
     def _task(self, job: Job, record: RecordRow, request: Request) -> RecordTask:
         digest = Digest.parse(request.integrity) if request.integrity else None
@@ -348,7 +336,7 @@ class Driver:
         for task in admitted:
             task.granted = grants.get(task, 1)
             woken = task.machine.state in _AWAITING
-            self._handle(task, on.NetworkReturned() if woken else on.Started(task.granted))
+            self._pilot.handle(task, on.NetworkReturned() if woken else on.Started(task.granted))
 
     def _open(self, task: RecordTask) -> bool:
         """Whether the record may start; where it must wait it goes back to the queue."""
@@ -357,160 +345,12 @@ class Driver:
             return False
         opened = self._opener.open(task)
         if isinstance(opened, do.Finish):
-            self._execute(task, opened)
+            self._pilot.execute(task, opened)
             return False
         if not opened:
             self._scheduler.remove(task)
             self._set_aside.append(task)
         return opened
-
-    # Events and commands.
-
-    def _handle(self, task: RecordTask, event: on.Event) -> None:
-        try:
-            self._decide(task, event)
-        except Exception as error:  # noqa: BLE001 - one record's bug must not stop all others, nor end in silence
-            self._give_up(task, error)
-
-    def _give_up(self, task: RecordTask, error: Exception) -> None:
-        """Fail a record over a bug of ours; where it is is told, not what was in the values: they may be secret."""
-        self._flights.stop_all(task)
-        task.machine.state = State.SETTLED
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(frame.filename).name}:{frame.lineno}"
-        detail = f"bgfetch itself failed ({type(error).__name__} at {where}); please report this"
-        if task.finish is None:
-            self._execute(task, do.Finish(Result.FAILURE, FailureReason.FETCH_ERROR, detail, "bug"))
-
-    def _decide(self, task: RecordTask, event: on.Event) -> None:
-        machine = task.machine
-        if isinstance(event, on.BytesStored):
-            self._count(task, event)
-        elif isinstance(event, on.FlightEnded | on.FlightFailed):
-            self._landed(task, event)
-        elif isinstance(event, on.ReplyJudged):
-            self._answered(task, event)
-        before = machine.total, machine.etag
-        for command in machine.handle(event, now=self._now(), chance=self._clock.chance()):
-            self._execute(task, command)
-        self._note_outage(task, event)
-        if (machine.total, machine.etag) != before:
-            self._learned(task)
-        if task.finish is None:
-            self._reschedule(task)
-
-    def _count(self, task: RecordTask, event: on.BytesStored) -> None:
-        if event.generation != task.machine.generation:
-            return
-        size = event.stop - event.start
-        task.dirty = True
-        task.job.meter = task.job.meter.add(size, self._clock.monotonic())
-        self._scheduler.received(task, size)
-
-    def _note_outage(self, task: RecordTask, event: on.Event) -> None:
-        """One record looks for a host that is away; what it brings from there wakes the others."""
-        failed = isinstance(event, on.FlightFailed | on.ReplyJudged)
-        if failed and task.machine.state is State.WAITING_NETWORK:
-            self._outages.failed(task.host, self._now())
-            self._scheduler.recall(task.host)
-            return
-        # An accepted reply may still turn out to be a portal's page, and a redirect leads elsewhere.
-        told = isinstance(event, on.ReplyJudged) and not isinstance(event.verdict, Accept | Follow)
-        if (told or isinstance(event, on.BytesStored)) and self._outages.answered(task.host):
-            self._outages.hasten(self._now())
-            for other in self._tasks():
-                if other.machine.state is State.WAITING_NETWORK:
-                    other.timer = self._now()
-                    if other.host == task.host:
-                        self._scheduler.wake(other)
-
-    def _landed(self, task: RecordTask, event: on.FlightEnded | on.FlightFailed) -> None:
-        for table in (task.receivers, task.opened):
-            table.pop(event.flight, None)
-        if isinstance(event, on.FlightFailed):
-            self._maybe_refused(task, event.fault)
-
-    def _answered(self, task: RecordTask, event: on.ReplyJudged) -> None:
-        if event.flight in task.opened:
-            self._scheduler.answered(task, self._clock.monotonic() - task.opened[event.flight])
-        if isinstance(event.verdict, Retry):
-            self._maybe_refused(task, event.verdict.fault)
-
-    def _maybe_refused(self, task: RecordTask, fault: Fault) -> None:
-        if fault.kind in _TOO_MUCH:
-            self._scheduler.refused(task, self._clock.monotonic())
-
-    def _learned(self, task: RecordTask) -> None:
-        """Write down at once of which version the bytes are: without that a kill would make them worthless."""
-        self._check_total(task.job)
-        if task.partial is not None and task.large and task.finish is None:
-            with contextlib.suppress(OSError):  # the journal meets the same disk and says so
-                task.partial.save_facts(task.facts())
-
-    def _check_total(self, job: Job) -> None:
-        fault = job.excess()
-        if fault is not None:
-            self._limit(job, fault)
-
-    def _limit(self, job: Job, fault: Fault) -> None:
-        for task in job.unfinished:
-            self._handle(task, on.LimitPassed(fault))
-
-    def _reschedule(self, task: RecordTask) -> None:
-        """A record that does not transfer lends its connections to others."""
-        if task.transferring:
-            self._scheduler.resume(task)
-            return
-        self._scheduler.remove(task)
-        if task.machine.state is State.QUEUED:
-            self._scheduler.add(task)
-
-    def _execute(self, task: RecordTask, command: do.Command) -> None:
-        match command:
-            case do.OpenFlight() | do.CloseFlight() | do.ShortenFlight():
-                self._fly(task, command)
-            case do.Reset():
-                self._reset(task)
-            case do.ForgetPieces(spans):
-                if task.partial is not None:
-                    task.partial.forget(spans)
-            case do.RingAt(when):
-                task.timer = when
-            case do.Verify(total):
-                self._keeper.verify(task, total)
-            case do.CheckPieces():
-                self._keeper.check_pieces(task)
-            case do.Commit(total):
-                self._keeper.commit(task, total)
-            case do.Note(name, detail):
-                self._note(task, name, detail)
-            case do.Finish():
-                task.finish = command
-                self._settler.add(task)
-                self._scheduler.remove(task)
-                if command.reason is FailureReason.QUOTA_EXCEEDED:
-                    self._inbox.put(lambda: self._limit(task.job, _quota_fault(command)))
-
-    def _fly(self, task: RecordTask, command: do.OpenFlight | do.CloseFlight | do.ShortenFlight) -> None:
-        match command:
-            case do.OpenFlight(flight):
-                try:
-                    self._flights.take_off(task, command, self._opener.opened(task))
-                except OSError as error:
-                    self._post(task, on.FlightFailed(flight, disk_fault(error)))
-            case do.CloseFlight(flight):
-                self._flights.stop(task, flight)
-            case do.ShortenFlight(flight, stop):
-                if flight in task.receivers:
-                    task.receivers[flight].shorten(stop)
-
-    def _reset(self, task: RecordTask) -> None:
-        task.hasher, task.reply, task.dirty = None, None, True  # the store still names the bytes that go
-        self._opener.empty(task)
-
-    def _note(self, task: RecordTask, name: str, detail: str) -> None:
-        with contextlib.suppress(CacheError):  # a log line is not worth a download
-            self._registrations.log(task.job.row.uid, self._clock.now(), name, detail)
 
     # Ending.
 
@@ -525,7 +365,7 @@ class Driver:
     def _announce(self, job: Job, event_id: int) -> None:
         job.settled = True
         self._jobs.pop(job.row.uid, None)
-        self._steering.forget(job.row.uid)
+        self._helm.forget(job.row.uid)
         # The handler comes first: who is told that it has settled looks for its files in the cache at once.
         self._settled(job, event_id)
         self.bulletin.publish(job.row.uid, progress_of(job, self._clock.monotonic()))
@@ -549,17 +389,17 @@ class Driver:
             # An idle connection asks again: what was not worth sharing a moment ago may be by now.
             if (task.granted != granted or task.machine.idle > 0) and task.transferring:
                 task.granted = granted
-                self._handle(task, on.ConnectionsGranted(granted))
+                self._pilot.handle(task, on.ConnectionsGranted(granted))
         self._follow()
         self._publish(now)
         if now >= self._next_journal:
             self._next_journal = now + _JOURNAL_EVERY
             self._record()
-        if now >= self._next_steer:
-            self._steer()
+        if now >= self._helm.due:
+            self._helm.steer()
         if now >= self._next_wishes:
             self._next_wishes = now + _WISHES_EVERY
-            self._look_for_wishes()
+            self._helm.look()
         self._next_tick = now + self._tick_after()
 
     def _ring(self) -> None:
@@ -570,7 +410,7 @@ class Driver:
             offline = task.machine.state is State.WAITING_NETWORK
             task.timer = self._outages.look(task.host, now) if offline else None
             if task.timer is None:
-                self._handle(task, on.NetworkReturned() if offline else self._rung(task))
+                self._pilot.handle(task, on.NetworkReturned() if offline else self._rung(task))
 
     def _rung(self, task: RecordTask) -> on.Event:
         full = self._still_full(task)
@@ -579,19 +419,6 @@ class Driver:
     def _now(self) -> float:
         """The instant as machines are told it: nobody's wait gets longer when the clock is set back."""
         return self._steady.at(self._clock.now(), self._clock.monotonic())
-
-    def _steer(self) -> None:
-        """Set the rates that hold now, and hold what may not use the network."""
-        now = self._clock.now()
-        self._next_steer = self._clock.monotonic() + _STEER_EVERY
-        ahead = self._now() - now
-        options = {uid: job.row.options for uid, job in self._jobs.items()}
-        self.chooses_networks = self._steering.chooses_networks(options)
-        self._steering.govern(options, now)
-        for job in self._jobs.values():
-            job.clock_ahead = ahead if ahead > 1 else 0.0
-            job.gate = self._steering.gate(job.row.options, now)
-            self._apply(job)
 
     def _still_full(self, task: RecordTask) -> Fault | None:
         """That there is no room yet, where that is all a record waits for: no server need be asked to learn it."""
@@ -617,7 +444,7 @@ class Driver:
                 got = leg.position + leg.gathered - leg.start
                 leg.rate = rates[flight] = got / leg.age if leg.age > 0 else 0.0
             for flight in laggards(rates, ages):
-                self._handle(task, on.FlightLagged(flight))
+                self._pilot.handle(task, on.FlightLagged(flight))
 
     def _follow(self) -> None:
         for task in self._scheduler.running:
@@ -629,7 +456,7 @@ class Driver:
             progress = progress_of(job, now)
             self.bulletin.publish(job.row.uid, progress)
             if job.row.download_total and progress.downloaded > job.row.download_total:
-                self._check_total(job)
+                self._pilot.check_total(job)
 
     def _record(self) -> None:
         if not self._journal.idle:
@@ -650,35 +477,6 @@ class Driver:
         if changes:
             with contextlib.suppress(CacheError):  # shown again next second
                 self._registrations.commit(changes)
-
-    def _look_for_wishes(self) -> None:
-        with contextlib.suppress(CacheError):  # asked again in half a second
-            version = self._registrations.data_version()
-            if version == self._store_version:
-                return
-            rows = [self._registrations.get(uid) for uid in list(self._jobs)]
-            self._store_version = version
-            for row in rows:
-                if row is not None:
-                    self._amend(row.uid, row.options)
-                    self._obey(row.uid, row.wish)
-
-    def _obey(self, uid: int, wish: Wish) -> None:
-        job = self._jobs.get(uid)
-        if job is not None:
-            job.wish = wish
-            self._apply(job)
-
-    def _apply(self, job: Job) -> None:
-        """Tell the records what a person asked, or that what the person has set holds them for now."""
-        held = job.gate is not None and job.wish is Wish.RUN
-        wanted = Wish.PAUSE if held else job.wish
-        if wanted is job.obeyed:
-            return
-        job.obeyed = wanted
-        event = on.PauseAsked(f"{job.gate.state}: {job.gate.why}") if held and job.gate else _ASKED[wanted]
-        for task in job.unfinished:
-            self._handle(task, event)
 
     def _lost(self, uids: frozenset[int]) -> None:
         """Another process has claimed these: stop touching them."""
@@ -707,7 +505,7 @@ class Driver:
             while True:
                 message = self._inbox.get_nowait()
                 if isinstance(message, tuple):
-                    self._account(*message)
+                    self._pilot.account(*message)
         self._settle(at_once=True)
         entries = [
             (task.partial, task.progress())
@@ -718,14 +516,3 @@ class Driver:
         self._journal.close()
         for task in self._tasks():
             self._opener.let_go(task)
-
-    def _account(self, task: RecordTask, event: on.Event) -> None:
-        """Take in what the last moments brought, and begin nothing new by it."""
-        if isinstance(event, on.BytesStored | on.BlobCommitted):
-            for command in task.machine.handle(event, now=self._now(), chance=self._clock.chance()):
-                if isinstance(command, do.Finish):
-                    self._execute(task, command)
-
-
-def _quota_fault(finish: do.Finish) -> Fault:
-    return Fault(finish.kind, finish.detail, finish.reason)
