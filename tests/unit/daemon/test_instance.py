@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -58,8 +60,14 @@ def race(home: Path, count: int, *, lying: bool) -> list[int]:
 @pytest.mark.parametrize("lying", [False, True], ids=["locks hold", "locks lie"])
 def test_one_of_fifty_wins(tmp_path: Path, *, lying: bool) -> None:
     """Of fifty exactly one becomes the daemon, and again of the next fifty when that one was killed."""
-    for _generation in range(3):
-        assert len(race(tmp_path, _FIFTY, lying=lying)) == 1
+    # They are forks of a small process: to fork this one, with all that a whole run has brought in, takes far longer.
+    ran = subprocess.run(
+        [sys.executable, __file__, str(tmp_path), *(["lying"] if lying else [])],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("[1, 1, 1]\n", "")
 
 
 def test_the_loser_names_the_winner(tmp_path: Path) -> None:
@@ -118,3 +126,7 @@ def test_a_socket_that_answers_stays(tmp_path: Path) -> None:
         second.listen({})
     listener.close()
     first.release()
+
+
+if __name__ == "__main__":
+    print([len(race(Path(sys.argv[1]), _FIFTY, lying="lying" in sys.argv)) for _generation in range(3)])
