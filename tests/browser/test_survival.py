@@ -101,13 +101,6 @@ def travel(journey: Journey, *, away: float) -> str:
     return journey.ends()
 
 
-FIREFOX = pytest.param(
-    "firefox",
-    marks=pytest.mark.xfail(
-        reason="after SIGKILL it often does not start a service worker again, so the end is not told",
-        run=False,
-    ),
-)
 NATIVE = pytest.param(
     "chromium", marks=pytest.mark.whole
 )  # it waits 20 s after the fifth break, whatever the size
@@ -115,7 +108,7 @@ SMALL, WHOLE = (24, 2.0), (200, 20.0)
 
 
 @pytest.mark.timeout(900)  # the whole size; the sample takes less than a minute
-@pytest.mark.parametrize("kind", ["bare", FIREFOX, "webkit", NATIVE])
+@pytest.mark.parametrize("kind", ["bare", "firefox", "webkit", NATIVE])
 @pytest.mark.parametrize(
     ("mib", "away"),
     [pytest.param(*SMALL, id="sample"), pytest.param(*WHOLE, id="whole", marks=pytest.mark.whole)],

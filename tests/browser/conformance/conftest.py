@@ -21,19 +21,18 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "wpt(file): the file of web-platform-tests the case is from")
     config.addinivalue_line(
         "markers",
-        "case(title, departs='', native='', firefox=''): its title, how the polyfill differs, and where it fails and why",
+        "case(title, departs='', native=''): its title, how the polyfill differs, and how Chromium's own does",
     )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where Chromium is known to differ, its run has to fail: so one that was mended is noticed. Firefox may fail."""
+    """Where Chromium is known to differ, its run has to fail: so one that was mended is noticed."""
     for item in items:
         said = item.get_closest_marker("case")
         if said is not None and "[native" in item.nodeid:
             item.add_marker(pytest.mark.whole)  # Chromium's own changes only with Chromium
-        for engine, strict in (("native", True), ("firefox", False)):
-            if said is not None and f"[{engine}" in item.nodeid and said.kwargs.get(engine):
-                item.add_marker(pytest.mark.xfail(reason=said.kwargs[engine], strict=strict))
+        if said is not None and "[native" in item.nodeid and said.kwargs.get("native"):
+            item.add_marker(pytest.mark.xfail(reason=said.kwargs["native"], strict=True))
 
 
 @pytest.fixture(scope="session", params=list(ENGINES))

@@ -234,7 +234,6 @@ def test_unregister(page: Page) -> None:
 @case(
     "The settle event comes after the browser was killed",
     departs="at least once; in the standard at most once",
-    firefox="after SIGKILL it often does not start the worker again: the bytes are there, the event waits for a later start",
 )
 def test_kill(reader: Page, model: Model) -> None:
     """What is on its way when the browser is killed goes on when the page is open again, and ends with its event."""
