@@ -259,6 +259,22 @@ def test_a_paused_exchange_brings_nothing_until_it_is_resumed(site: Site) -> Non
     assert told.over.wait(SOON)
 
 
+def test_a_pause_that_comes_with_the_last_byte_is_no_failure(site: Site) -> None:
+    """Whoever pauses at each byte, as a limit on speed may, gets all of them and a good end."""
+    for _ in range(30):
+        told, flight = Told(), next(site.numbers)
+
+        def rest(flight: int = flight) -> None:
+            site.transport.pause(flight)
+            site.transport.resume(flight)
+
+        told.on_body = rest
+        site.transport.start(Exchange(flight, f"{site.base}/whole"), told)
+        assert told.over.wait(SOON)
+        assert told.fault is None
+        assert told.got == BODY
+
+
 def test_close_tells_everybody(site: Site) -> None:
     """When `close` has returned every receiver has heard of the end, and no thread is left."""
     busy = [Told() for _ in range(3)]

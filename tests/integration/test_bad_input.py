@@ -70,6 +70,7 @@ def names_below(folder: Path) -> set[str]:
         (["nonsense"], "No such command"),
         (["cancel", "x"], "Did you mean 'bgfetch abort'?"),
         (["whatch"], "Did you mean 'bgfetch watch'?"),
+        (["https://user:hunter2@host/file?hunter2"], "Did you mean 'bgfetch get URL'?"),
         (["show"], "Missing argument"),
         (["completion", "tcsh"], "tcsh"),
         (["cache", "rm"], "Missing argument"),

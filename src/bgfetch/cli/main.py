@@ -72,7 +72,11 @@ class LazyGroup(click.Group):
         name = args[0]
         meant = None if name.startswith("-") or self.get_command(ctx, name) else _meant(name)
         if meant is not None:
-            raise click.UsageError(f"No such command '{name}'. Did you mean 'bgfetch {meant}'?", ctx)
+            from bgfetch.core.urls import redacted
+
+            raise click.UsageError(
+                f"No such command '{redacted(name)}'. Did you mean 'bgfetch {meant}'?", ctx
+            )
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -93,6 +97,8 @@ def cli(home: str | None) -> None:
 def _meant(name: str) -> str | None:
     from difflib import get_close_matches
 
+    if "://" in name:
+        return "get URL"
     return ELSEWHERE.get(name) or next(iter(get_close_matches(name, COMMANDS, 1)), None)
 
 

@@ -309,8 +309,12 @@ class CurlTransport:
         transfer.pause() if paused else transfer.resume()
         try:
             handle.pause(pycurl.PAUSE_RECV if paused else pycurl.PAUSE_CONT)
-        except pycurl.error as error:  # bytes that libcurl had kept were not wanted, or could not be written
-            self._finish(flight, error.args[0])
+        except pycurl.error as error:
+            # Without a connection there is nothing to hold: the last byte was among those just handed over, and the end is told next.
+            if error.args[0] != pycurl.E_BAD_FUNCTION_ARGUMENT:
+                self._finish(
+                    flight, error.args[0]
+                )  # bytes that libcurl had kept were not wanted, or could not be written
 
     def _tick(self, now: float) -> None:
         for flight, (transfer, handle) in list(self._transfers.items()):
