@@ -65,6 +65,7 @@ def names_below(folder: Path) -> set[str]:
         (["get", "http://host/file", "--timeout", "soon"], "not a duration"),
         (["get", "http://host/file", "--limit-rate", "fast"], "not a size"),
         (["get", "http://host/file", "-x", "0"], "range"),
+        (["get", "http://host/file", "-o", "-"], "standard output"),
         (["get", "http://host/file", "--nonsense"], "No such option"),
         (["get", "-i", "no such file"], "No such file"),
         (["nonsense"], "No such command"),

@@ -28,6 +28,10 @@ class Target:
     """
 
     def __init__(self, path: str, *, count: int) -> None:
+        if path == "-":
+            raise InvalidRequest(
+                'a file goes to a path, not to standard output: cat "$(bgfetch get URL)"; a file named - is ./-'
+            )
         self._path = Path(path)
         self._directory = count > 1
         self._taken: set[str] = set()
