@@ -85,7 +85,7 @@ def site() -> Iterator[Site]:
 
 def travel(journey: Journey, *, away: float) -> str:
     """Everything that may happen on the way; the digest in the end."""
-    journey.model.faults.rate = 6.0 * MIB
+    journey.model.faults.rate = RATE
     journey.model.faults.drop_every = journey.model.size // 5
     journey.begin()
     journey.model.change_etag()
@@ -104,6 +104,7 @@ def travel(journey: Journey, *, away: float) -> str:
 NATIVE = pytest.param(
     "chromium", marks=pytest.mark.whole
 )  # it waits 20 s after the fifth break, whatever the size
+RATE = 6.0 * MIB  # bytes a second, of the line that all connections share
 SMALL, WHOLE = (24, 2.0), (200, 20.0)
 
 
@@ -125,7 +126,8 @@ def test_standard_page(kind: str, mib: int, away: float, tmp_path: Path, site: S
     factor = model.sent / model.size
     print(f"{kind}, {mib} MiB: {factor:.2f} x the bytes, {time.monotonic() - begun:.0f} s")
     if mib == WHOLE[0]:
-        assert factor <= 1.2
+        # Chromium itself notes down every 10 s how far it is, and after a kill fetches again what came since.
+        assert factor <= 1.2 + (10 * RATE / model.size if kind == "chromium" else 0)
 
 
 @pytest.mark.timeout(120)
