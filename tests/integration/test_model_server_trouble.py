@@ -119,8 +119,9 @@ def test_a_change_after_the_last_look_is_not_seen(tmp_path: Path, folder: Path) 
 
 
 def time_to_fill(client: socket.socket) -> None:
-    """Return when bytes are there to be read, without reading them."""
-    client.recv(1, socket.MSG_PEEK)
+    """Return when the head and the first bytes of the body are there to be read, without reading them."""
+    client.settimeout(None)  # with one of its own Python's sockets never wait for all
+    assert len(client.recv(8192, socket.MSG_PEEK | socket.MSG_WAITALL)) == 8192
 
 
 def test_replaced_by_another_file(folder: Path) -> None:

@@ -158,7 +158,7 @@ def test_none_is_left_and_no_handler_inherits_one(
 def test_none_is_left_by_kill_restart_and_abort(daemon: DaemonProcess, server: OriginServer) -> None:
     """While it is under way, after SIGKILL, with a daemon that lost them, and after the abort."""
     daemon.start()
-    server.rate = 200_000.0
+    server.rate = 40_000.0  # under way however long the looks take
     uid = daemon.call("POST", "/v1/registrations", asked(server.url_of("/model")))["uid"]
     until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["downloaded"])
     found = sightings(ALL, home=daemon.home, said=everything_told(daemon), pids=processes())
