@@ -64,7 +64,7 @@ and, for the row with a lossy line, root and `/dev/net/tun`. The figures are kep
 
 ## Why goals are missed, where they are
 
-Each figure was measured beside curl in the same run; those of the table below may be of another machine.
+Measured in other runs than the one below, some of them on another machine.
 
 * Python starts and imports for 0.2 s, against 1 s of curl's whole run for a GiB.
 * bgfetch syncs: 0.4 s for a GiB that was not synced on the way. curl leaves it to the system.
