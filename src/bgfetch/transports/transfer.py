@@ -19,7 +19,7 @@ __all__ = ["Transfer"]
 
 _HEAD_BYTES = 64 << 10
 _HEAD_LINES = 100
-_AT_ONCE = 16  # chunks of 16 KiB, which is what libcurl gives: a limit on speed is kept to a quarter of a MiB
+_AT_ONCE = 16  # chunks of 16 KiB, which is what libcurl gives
 _DRAIN = 64 << 10  # a short unwanted body is read to its end, so that its connection can be used again
 
 
@@ -48,6 +48,7 @@ class Transfer:
         self._byte_count = 0
         self._left: int | None = None  # bytes of the body still to come, where the head says so
         self._chunks: list[bytes] = []  # come and not handed over
+        self._at_once = 1  # a limit on speed must hear of the first bytes before more of them have come
         self._answer: int | None = None  # what libcurl is told of bytes that nobody wants
 
     def on_header(self, line: bytes) -> int | None:
@@ -89,7 +90,7 @@ class Transfer:
     def on_body(self, chunk: bytes) -> int | None:
         """The next bytes; 0 to go no further. As short as can be: it runs 65,000 times a GiB."""
         self._chunks.append(chunk)
-        return self.hand_over() if len(self._chunks) >= _AT_ONCE else None
+        return self.hand_over() if len(self._chunks) >= self._at_once else None
 
     @property
     def holds(self) -> bool:
@@ -99,6 +100,7 @@ class Transfer:
     def hand_over(self) -> int | None:
         """Give the receiver what has come; 0 to go no further."""
         chunks, self._chunks = self._chunks, []
+        self._at_once = min(_AT_ONCE, 2 * self._at_once)
         size = sum(map(len, chunks))
         self.heard = time.monotonic()
         self.window_bytes += size
@@ -140,8 +142,9 @@ class Transfer:
         return self._paused_at is not None
 
     def pause(self) -> None:
-        """Let the deadlines stand still."""
+        """Let the deadlines stand still, and begin with few bytes when they go on."""
         self._paused_at = time.monotonic()
+        self._at_once = 1
 
     def resume(self) -> None:
         """Let the deadlines go on from where they stood still."""
