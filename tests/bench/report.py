@@ -69,7 +69,7 @@ Measured in other runs than the one below, some of them on another machine.
 * Python starts and imports for 0.2 s, against 1 s of curl's whole run for a GiB.
 * bgfetch syncs: 0.4 s for a GiB that was not synced on the way. curl leaves it to the system.
 * libcurl hands over 16 KiB at a time: 65,536 calls into Python for each GiB. They only gather; checksum and write follow once a turn of the
-  loop, which took the CPU of a GiB over TLS from about 2 to 1.3 to 1.7 times curl's.
+  loop, which took the CPU of a GiB over TLS from about 2 to about 1.7 times curl's.
 * More connections than a loopback needs cost CPU: over HTTP 1.46 s for a GiB as it is, 1.15 s with one connection and one loop.
 * Reading ranges past libcurl (`CONNECT_ONLY`, `recv_into`) was built and taken out again: in the engine it was slower.
 * Small files: 2 ms of CPU each for what outlives a kill, that is a row, a settlement and a synced body, in batches; aria2c keeps nothing.
