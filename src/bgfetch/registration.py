@@ -204,7 +204,7 @@ class BackgroundFetchRegistration:
             raise RuntimeError(msg) from bug
 
     async def wait(self) -> Result:
-        """How it settled, once it has."""
+        """How it settled, once it has. Its event is delivered after that, so a worker may still be storing it."""
         async for _progress in self:
             pass
         return self._refreshed().result

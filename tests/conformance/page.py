@@ -15,6 +15,7 @@ from tests.conformance.handlers import TOLD, place
 import bgfetch
 from bgfetch.api import App
 from bgfetch.manager import BackgroundFetchManager
+from bgfetch.response import Response
 from bgfetch.testing import Exchange, OriginServer, plain, text_reply
 
 P = ParamSpec("P")
@@ -75,6 +76,14 @@ class Page:
                     return told
             await asyncio.sleep(_STEP)
         raise AssertionError(f"the worker was not told of {id_!r} within {_PATIENCE:g} s")
+
+    async def downloaded(self, url: str) -> Response:
+        """What the built-in worker has put into the cache `downloads`: its event comes after the settlement."""
+        end = asyncio.get_running_loop().time() + _PATIENCE
+        while (found := await self.app.caches.match(url, cache_name="downloads")) is None:
+            assert asyncio.get_running_loop().time() < end, f"{url} did not come into the cache"
+            await asyncio.sleep(_STEP)
+        return found
 
 
 @asynccontextmanager

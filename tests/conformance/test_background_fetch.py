@@ -129,9 +129,7 @@ class TestFetch:
             with server() as origin:
                 registration = await it.background_fetch.fetch("x", origin.url)
                 assert await registration.wait() is Result.SUCCESS
-                found = await it.app.caches.match(origin.url, cache_name="downloads")
-                assert found is not None
-                assert await found.read() == TEXT
+                assert await (await it.downloaded(origin.url)).read() == TEXT
 
     @case("Argument verification is done for BackgroundFetchManager.fetch()", departs=NO_MODES)
     @in_loop
