@@ -1,14 +1,18 @@
 """The worker of the cases, as the service workers of web-platform-tests: it tells the page what it saw.
 
 What it does besides follows from the first word of the registration's id. What it saw goes into the cache `told`,
-where the page looks whoever runs it.
+where the page looks whoever runs it, when the scope's bell rings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
+import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,12 +24,25 @@ from bgfetch.registration import BackgroundFetchRecord
 from bgfetch.worker import on
 
 TOLD = "told"
-_LONGER_THAN_AN_EVENT = 60.0
 
 
 def place(id_: str, type_: str = "") -> str:
     """The URL under which it is told of an event of a registration."""
     return f"https://told.example/{quote(id_, safe='')}/{type_}"
+
+
+def bell(scope: str) -> Path:
+    """The named pipe in which a page of the scope hears that it was told something."""
+    return Path(tempfile.gettempdir()) / f"bgfetch-bell-{quote(scope, safe='')}"
+
+
+def _ring(scope: str) -> None:
+    with contextlib.suppress(OSError):  # the page is gone
+        end = os.open(bell(scope), os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(end, b"!")
+        finally:
+            os.close(end)
 
 
 async def seen(record: BackgroundFetchRecord | None) -> dict[str, Any]:
@@ -111,7 +128,7 @@ _KEPT: list[asyncio.Task[None]] = []
 async def _late(event: BackgroundFetchEvent) -> None:
     """Not covered by `wait_until`: what is left of it when the event is over runs while the process ends."""
     try:
-        await asyncio.sleep(_LONGER_THAN_AN_EVENT)
+        await asyncio.Event().wait()  # longer than any event lasts
     finally:
         await _tell(event, _update)
 
@@ -132,5 +149,6 @@ async def _tell(
     }
     cache = await event.caches.open(TOLD)
     await cache.put(place(registration.id, event.type), Response(json.dumps(told)))
+    _ring(event.scope)
     for client in await event.clients.match_all():
         await client.post_message({"type": event.type, "id": registration.id})

@@ -6,16 +6,19 @@ import asyncio
 import functools
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, ParamSpec
 
-from tests.conformance.handlers import TOLD, place
+from tests.conformance.handlers import TOLD, bell, place
+from tests.waiting import Pipe
 
 import bgfetch
 from bgfetch.api import App
+from bgfetch.core.model import Progress
 from bgfetch.manager import BackgroundFetchManager
-from bgfetch.response import Response
+from bgfetch.registration import BackgroundFetchRegistration
+from bgfetch.response import off_loop
 from bgfetch.testing import Exchange, OriginServer, plain, text_reply
 
 P = ParamSpec("P")
@@ -26,7 +29,6 @@ SLOW = "/common/slow.py"
 TEXT = b"Background Fetch"
 
 _PATIENCE = 15.0
-_STEP = 0.02
 
 
 def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -54,11 +56,16 @@ def _answer(exchange: Exchange) -> None:
 
 
 class Page:
-    """An app of a scope of its own."""
+    """An app of a scope of its own.
 
-    def __init__(self, app: App, scope: str) -> None:
+    Args:
+        rung: Is set when its worker has told something.
+    """
+
+    def __init__(self, app: App, scope: str, rung: asyncio.Event) -> None:
         self.app = app
         self.scope = scope
+        self._rung = rung
 
     @property
     def background_fetch(self) -> BackgroundFetchManager:
@@ -68,22 +75,32 @@ class Page:
     async def told(self, id_: str, type_: str = "") -> dict[str, Any]:
         """What its worker says of an event of a registration, once it has come; of any event without a type."""
         cache = await self.app.caches.open(TOLD)
-        end = asyncio.get_running_loop().time() + _PATIENCE
-        while asyncio.get_running_loop().time() < end:
-            for key in await cache.keys():
-                if key.url.startswith(place(id_, type_)) and (found := await cache.match(key)) is not None:
-                    told: dict[str, Any] = json.loads(await found.text())
-                    return told
-            await asyncio.sleep(_STEP)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                while True:
+                    self._rung.clear()
+                    for key in await cache.keys():
+                        if key.url.startswith(place(id_, type_)) and (found := await cache.match(key)):
+                            told: dict[str, Any] = json.loads(await found.text())
+                            return told
+                    await self._rung.wait()
         raise AssertionError(f"the worker was not told of {id_!r} within {_PATIENCE:g} s")
 
-    async def downloaded(self, url: str) -> Response:
-        """What the built-in worker has put into the cache `downloads`: its event comes after the settlement."""
-        end = asyncio.get_running_loop().time() + _PATIENCE
-        while (found := await self.app.caches.match(url, cache_name="downloads")) is None:
-            assert asyncio.get_running_loop().time() < end, f"{url} did not come into the cache"
-            await asyncio.sleep(_STEP)
-        return found
+    async def acknowledged(self, registration: BackgroundFetchRegistration) -> None:
+        """Return when the registration's events have been handled."""
+        await off_loop(self._acknowledged, registration.uid)
+
+    def _acknowledged(self, uid: int) -> None:
+        wiring = self.app._wiring
+        if wiring.settings.in_process:
+            wiring.worker.deliver_pending(self.scope, wiring.clock.now())
+            assert wiring.worker.wait_idle(_PATIENCE)
+            return
+        stream = wiring.daemon.stream(query={"registration": [uid]}, last_event_id=0)
+        try:
+            assert any(event.data.get("name") == "acknowledged" for event in stream)
+        finally:
+            stream.close()
 
 
 @asynccontextmanager
@@ -94,16 +111,37 @@ async def page(*, worker: bool = True) -> AsyncIterator[Page]:
         if worker:
             await app.register("tests.conformance.handlers")
         try:
-            yield Page(app, scope)
+            with _bell(scope) as rung:
+                yield Page(app, scope, rung)
         finally:
             for each in await app.background_fetch.get_ids():
                 if (found := await app.background_fetch.get(each)) is not None:
                     await found.abort()
 
 
-async def until(said: Callable[[], bool], *, within: float = _PATIENCE) -> None:
-    """Wait for what somebody else does."""
-    end = asyncio.get_running_loop().time() + within
-    while not said():
-        assert asyncio.get_running_loop().time() < end, f"it did not happen within {within:g} s"
-        await asyncio.sleep(_STEP)
+@contextmanager
+def _bell(scope: str) -> Iterator[asyncio.Event]:
+    rung, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def hear() -> None:
+        pipe.read()
+        rung.set()
+
+    try:
+        with Pipe(bell(scope)) as pipe:
+            loop.add_reader(pipe.fileno(), hear)
+            yield rung
+            loop.remove_reader(pipe.fileno())
+    finally:
+        bell(scope).unlink()
+
+
+async def reached(
+    registration: BackgroundFetchRegistration, said: Callable[[Progress], bool], *, within: float = _PATIENCE
+) -> None:
+    """Return when this is so of its progress; AssertionError when it is over before, or not in time."""
+    async with asyncio.timeout(within):
+        async for progress in registration:
+            if said(progress):
+                return
+    raise AssertionError("it was over before")

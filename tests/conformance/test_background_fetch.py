@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.conformance.page import SLOW, TEXT, UPLOAD, in_loop, page, server, until
+from tests.conformance.page import SLOW, TEXT, UPLOAD, in_loop, page, server
 
 import bgfetch
 from bgfetch.core.matching import QueryOptions
@@ -129,7 +129,10 @@ class TestFetch:
             with server() as origin:
                 registration = await it.background_fetch.fetch("x", origin.url)
                 assert await registration.wait() is Result.SUCCESS
-                assert await (await it.downloaded(origin.url)).read() == TEXT
+                await it.acknowledged(registration)
+                found = await it.app.caches.match(origin.url, cache_name="downloads")
+                assert found is not None
+                assert await found.read() == TEXT
 
     @case("Argument verification is done for BackgroundFetchManager.fetch()", departs=NO_MODES)
     @in_loop
@@ -218,13 +221,14 @@ class TestFetch:
     @case("recordsAvailable is false after onbackgroundfetchsuccess finishes execution.")
     @in_loop
     async def test_records_available(self) -> None:
-        """True until the handler has done its work, false within moments after."""
+        """True until the handler has done its work, false after."""
         async with page() as it:
             with server() as origin:
                 registration = await it.background_fetch.fetch("x", origin.url)
                 assert registration.records_available
                 assert (await it.told("x"))["type"] == "backgroundfetchsuccess"
-                await until(lambda: not registration.records_available, within=5.0)
+                await it.acknowledged(registration)
+                assert not registration.records_available
 
     @case("Using Background Fetch to fetch a non-existent resource should fail.")
     @in_loop

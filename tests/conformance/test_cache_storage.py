@@ -11,12 +11,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.conformance.page import FEATURE, SLOW, TEXT, in_loop, page, until
+from tests.conformance.page import FEATURE, SLOW, TEXT, in_loop, page
 
 from bgfetch import Response
 from bgfetch.caches import Cache, CacheStorage
 from bgfetch.core.model import Headers, Request
 from bgfetch.errors import FetchError, InvalidRequest, InvalidState
+from bgfetch.response import off_loop
 from bgfetch.testing import Exchange, OriginServer, plain, text_reply
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -592,7 +593,7 @@ class TestAbort:
                 if when != "before":
                     await asyncio.sleep(0)
                 if when == "after the head":
-                    await until(lambda: origin.bytes_sent > 0)
+                    assert await off_loop(origin.wait_for, lambda: origin.bytes_sent > 0)
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task

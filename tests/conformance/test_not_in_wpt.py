@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.conformance.page import SLOW, Page, in_loop, page, server, until
+from tests.conformance.page import SLOW, Page, in_loop, page, reached, server
 from tests.daemons import stop
 
 import bgfetch
@@ -34,10 +34,12 @@ AGAIN = 1 << 20  # bytes that may come twice for each of the connections that ar
 
 
 async def _on_the_way(registration: BackgroundFetchRegistration, held: int = 1 << 20) -> None:
-    async for progress in registration:
-        if progress.downloaded >= held:
-            return
-    raise AssertionError("it was over before")
+    await reached(registration, lambda progress: progress.downloaded >= held)
+
+
+async def _paused(registration: BackgroundFetchRegistration) -> None:
+    assert await registration.pause() is True
+    await reached(registration, lambda progress: progress.state is State.PAUSED)
 
 
 async def _body(registration: BackgroundFetchRegistration) -> bytes:
@@ -58,8 +60,7 @@ async def _interrupted(it: Page, origin: OriginServer) -> list[SeenRequest]:
     """What is asked for after a pause on the way; the body is right in the end."""
     registration = await it.background_fetch.fetch("x", origin.url)
     await _on_the_way(registration)
-    assert await registration.pause() is True
-    await until(lambda: registration.state is State.PAUSED)
+    await _paused(registration)
     before = len(origin.requests)
     assert await registration.resume() is True
     assert await registration.wait() is Result.SUCCESS
@@ -167,9 +168,8 @@ async def test_offline_start() -> None:
         with OriginServer(BODY) as origin:
             origin.down()
             registration = await it.background_fetch.fetch("x", origin.url)
-            await until(
-                lambda: registration.state in (State.WAITING_NETWORK, State.WAITING_RETRY), within=10.0
-            )
+            waits = (State.WAITING_NETWORK, State.WAITING_RETRY)
+            await reached(registration, lambda progress: progress.state in waits)
             assert registration.result is Result.NONE
             origin.up()
             assert await registration.wait() is Result.SUCCESS, registration.failure_detail
@@ -186,12 +186,11 @@ async def test_pause() -> None:
         with OriginServer(BODY, rate=FAST) as origin:
             registration = await it.background_fetch.fetch("x", origin.url)
             await _on_the_way(registration)
-            assert await registration.pause() is True
-            await until(lambda: registration.state is State.PAUSED)
+            await _paused(registration)
             asked, held = len(origin.requests), registration.downloaded
             assert held >= 1 << 20
             assert await it.background_fetch.get_ids() == ["x"]
-            await asyncio.sleep(0.3)
+            assert not await off_loop(origin.wait_for, lambda: len(origin.requests) > asked, 0.3)
             assert (len(origin.requests), registration.downloaded) == (asked, held)
             assert registration.result is Result.NONE
 
@@ -288,7 +287,7 @@ async def test_click() -> None:
             await off_loop(_click, it, active.uid)
             told = await it.told("active", "backgroundfetchclick")
             assert told["result"] == ""
-            await until(lambda: not over.records_available)
+            await it.acknowledged(over)
             await off_loop(_click, it, over.uid)
             told = await it.told("over", "backgroundfetchclick")
             assert told["result"] == "success"
@@ -311,7 +310,7 @@ async def test_shown() -> None:
             icon = Icon("i.png", sizes="128x128", type="image/png")
             urls = [origin.url, origin.url_of(SLOW)]
             first = await it.background_fetch.fetch("x", urls, title="Gemma 2B", icons=[icon])
-            await until(lambda: first.downloaded == 16)
+            await reached(first, lambda progress: progress.downloaded == 16)
             async with bgfetch.connect(it.scope) as other:
                 seen = await other.background_fetch.get("x")
                 assert seen is not None

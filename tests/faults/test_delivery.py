@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a life costs a 
 
 # A process with everything imported forks a child for each life. The delays between deliveries are cut short.
 FORKER = """
-import os, sys, time
+import os, queue, sys, time
 import bgfetch.worker.delivery
 from bgfetch.config import load
 from bgfetch.core.model import Result
@@ -45,12 +45,13 @@ bgfetch.worker.delivery.next_delivery = lambda begun, *, now, chance: now + 0.02
 def live(home):
     wiring = Wiring(load({"home": home, "in_process": True}, {}))
     store = wiring.registrations
-    wiring.worker.start()
+    handled = queue.SimpleQueue()
+    wiring.worker.start(lambda row, type_: handled.put(row.uid))
     for row in reversed(store.listing(active=True)):
         store.settle(row.uid, store.claim(row.uid, "life"), Result.SUCCESS, now=time.time())
         wiring.worker.wake()
     while store.pending(now=float("inf")):
-        time.sleep(0.005)
+        handled.get()
     wiring.close()
 
 for line in sys.stdin:
@@ -107,6 +108,10 @@ class Forker:
         """A life; its process."""
         print(home, file=self._orders, flush=True)
         return int(self._answers.readline())
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether the life ends so soon."""
+        return bool(select.select([self._answers], [], [], seconds)[0])
 
     def ended(self) -> int:
         """How the life ended."""
@@ -188,7 +193,9 @@ def kill_often(tmp_path: Path, *, kills: int, seed: int) -> Toll:
             code = -9
             while code == -9:
                 child = forker.begin(home)
-                time.sleep(chance.expovariate(1 / 0.06))
+                forker.ends_within(
+                    chance.expovariate(1 / 0.06)
+                )  # no wait: the moment of the kill is the fault
                 what = chance.random()
                 if what < 0.6:
                     toll.handlers += kill_handler(folder)

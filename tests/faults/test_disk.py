@@ -132,7 +132,7 @@ def test_finishes_after_any_operation_was_refused(tmp_path: Path, case: Case) ->
 # A real file system without room: in a mount namespace of its own, so that nothing is left behind.
 
 FULL = """
-import os, sys, time
+import os, queue, sys
 from pathlib import Path
 from tests.lab import Lab, asking
 from tests.faults.test_disk import BODY
@@ -144,14 +144,12 @@ hog = disk / "hog"
 free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
 with hog.open("wb") as file:
     os.posix_fallocate(file.fileno(), 0, max(0, free - (4 << 20)))
-with Lab(disk / "home", policy=Policy(disk_poll=1.2)) as lab:  # states are recorded once a second
-    uid = lab.begin(asking(url, sha256=sha256))
-    until = time.monotonic() + 10
-    while (row := lab.store.get(uid)).state is not State.PAUSED_DISK:
-        assert not row.result, (row, lab.lines())
-        assert time.monotonic() < until, (row, lab.lines())
-        time.sleep(0.02)
-    assert row.until is not None
+with Lab(disk / "home", policy=Policy(disk_poll=1.2)) as lab:
+    told = queue.SimpleQueue()
+    lab.driver.bulletin.listen(lab.begin(asking(url, sha256=sha256)), told.put)
+    while (progress := told.get(timeout=10)).state is not State.PAUSED_DISK:
+        assert not progress.result, (progress, lab.lines())
+    assert progress.until is not None
     left = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
     assert left > 1 << 20, f"it filled the disk to {left} bytes"
     hog.unlink()

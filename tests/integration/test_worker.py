@@ -9,10 +9,11 @@ import shlex
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.waiting import Pipe, has_ended
 
 from bgfetch.config import load
 from bgfetch.core.delivery import MOST_DELIVERIES, PARKED
@@ -79,14 +80,6 @@ def said(wiring: Wiring, scope: str = "app") -> str:
 def lines(wiring: Wiring, uid: int) -> list[str]:
     """The names of what was logged of a registration."""
     return [line.name for line in wiring.registrations.events(uid)]
-
-
-def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
-    """Wait for what another thread does."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds
-        time.sleep(0.01)
 
 
 def test_a_handler_gets_the_registration_and_its_event_is_over_when_it_returns(
@@ -161,16 +154,7 @@ def test_a_handler_is_ended_with_all_it_has_started(wiring: Wiring, tmp_path: Pa
     """What a handler leaves behind is gone when its event is over, also after it ended well."""
     wiring.scopes.register("app", command(tmp_path, "sleep 300 & echo $! > left; exit 0"))
     delivered(wiring, settled(wiring))
-    left = int((tmp_path / "left").read_text())
-    until(lambda: not _lives(left))
-
-
-def _lives(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+    assert has_ended(int((tmp_path / "left").read_text()))
 
 
 def test_a_handler_that_fails_for_good_is_parked_and_can_be_asked_for(wiring: Wiring, tmp_path: Path) -> None:
@@ -235,10 +219,11 @@ def test_more_than_a_mebibyte_of_output_is_not_kept(wiring: Wiring, tmp_path: Pa
 
 def test_stopping_kills_the_handler_and_does_not_count(wiring: Wiring, tmp_path: Path) -> None:
     """A clean end breaks a handler off at once; the event is as it was."""
-    wiring.scopes.register("app", command(tmp_path, "touch running; sleep 60"))
+    wiring.scopes.register("app", command(tmp_path, "echo > running; sleep 60"))
     event = settled(wiring)
-    wiring.worker.deliver(event, wiring.clock.now())
-    until((tmp_path / "running").exists)
+    with Pipe(tmp_path / "running") as running:
+        wiring.worker.deliver(event, wiring.clock.now())
+        running.read()
     began = time.monotonic()
     wiring.worker.close()
     assert time.monotonic() - began < 2.0
@@ -335,19 +320,20 @@ def test_a_failing_install_keeps_the_old_one(wiring: Wiring, tmp_path: Path, tex
 
 def test_a_new_version_waits_until_no_event_of_the_old_one_runs(wiring: Wiring, tmp_path: Path) -> None:
     """Installed beside it; it takes over when the old one's event is over, and gets the next one."""
-    wiring.scopes.register("app", command(tmp_path, "touch running; while ! test -e go; do sleep 0.02; done"))
-    wiring.worker.deliver(settled(wiring), wiring.clock.now())
-    until((tmp_path / "running").exists)
-    assert not wiring.scopes.activate("app")
-    newer = wiring.workers.add(
-        "app", "2", command(tmp_path, "touch newer"), state=WorkerState.INSTALLED, now=1.0
-    )
-    following = settled(wiring, "following")
-    wiring.worker.deliver(following, wiring.clock.now())
-    assert wiring.workers.active("app") != newer
-    (tmp_path / "go").touch()
-    assert wiring.worker.wait_idle(15.0)
-    until((tmp_path / "newer").exists)
+    wiring.scopes.register("app", command(tmp_path, "echo > running; read line < go"))
+    with Pipe(tmp_path / "running") as running, Pipe(tmp_path / "go") as go:
+        wiring.worker.deliver(settled(wiring), wiring.clock.now())
+        running.read()
+        assert not wiring.scopes.activate("app")
+        newer = wiring.workers.add(
+            "app", "2", command(tmp_path, "touch newer"), state=WorkerState.INSTALLED, now=1.0
+        )
+        following = settled(wiring, "following")
+        wiring.worker.deliver(following, wiring.clock.now())
+        assert wiring.workers.active("app") != newer
+        go.write()
+        assert wiring.worker.wait_idle(15.0)
+    assert (tmp_path / "newer").exists()
     active = wiring.workers.active("app")
     assert active is not None
     assert active.worker_id == newer.worker_id
@@ -407,7 +393,8 @@ def test_unregistering_that_was_broken_off_goes_on(wiring: Wiring, tmp_path: Pat
     with pytest.raises(InvalidState, match="is being unregistered"):
         wiring.scopes.register("app", command(tmp_path, "true"))
     wiring.worker.deliver(event, wiring.clock.now())
-    until(lambda: wiring.registrations.get(event.uid) is None)
+    assert wiring.worker.wait_idle(15.0)
+    assert wiring.registrations.get(event.uid) is None
     assert not (tmp_path / "told").exists()
     registered = wiring.scopes.register("app", command(tmp_path, "true"))
     assert registered.state is WorkerState.ACTIVE
@@ -418,11 +405,11 @@ def test_unregistering_that_was_broken_off_goes_on(wiring: Wiring, tmp_path: Pat
 
 def test_a_worker_gets_messages(wiring: Wiring, tmp_path: Path) -> None:
     """What an app posts comes as a `message` event."""
-    wiring.scopes.register(
-        "app", module(tmp_path, '@on("message")\ndef heard(event): print("heard", event.data["a"])')
-    )
-    assert wiring.worker.post_message("app", {"a": 7})
-    until(lambda: "heard 7" in said(wiring))
+    text = '@on("message")\ndef heard(event): open("heard", "w").write(str(event.data["a"]))'
+    wiring.scopes.register("app", module(tmp_path, text))
+    with Pipe(tmp_path / "heard") as heard:
+        assert wiring.worker.post_message("app", {"a": 7})
+        assert heard.read() == "7"
     assert not wiring.worker.post_message("other", {})
 
 

@@ -144,11 +144,11 @@ def test_wait_until_keeps_it_active() -> None:
     shown: Shown = []
 
     async def last(event: BackgroundFetchUpdateUIEvent) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         await event.update_ui(title="last")
 
     async def first(event: BackgroundFetchUpdateUIEvent) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         event.wait_until(last(event))
 
     handled(success(shown), lambda event: event.wait_until(first(event)))
@@ -168,7 +168,7 @@ def test_one_listener_that_fails_does_not_silence_the_others() -> None:
         raise OSError("two")
 
     async def good(_event: ExtendableEvent) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
         called.append("good")
 
     with pytest.raises(BaseExceptionGroup) as caught:

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -66,7 +66,7 @@ class OriginServer:
         self.stopping = threading.Event()
         self._handler = handler
         self._tls = tls
-        self._lock = threading.RLock()
+        self._lock = threading.Condition()
         self._open: dict[Connection, threading.Thread] = {}
         self._others: dict[str, OriginServer] = {}
         self._main_path = next(iter(self.contents))
@@ -155,20 +155,33 @@ class OriginServer:
         for connection in connections:
             connection.kill()
 
+    def wait_for(self, said: Callable[[], object], timeout: float | None = 10.0) -> bool:
+        """Wait until this is so of `requests`, `replies`, `bytes_sent` or `cuts`, or for so many seconds; whether it is.
+
+        Args:
+            said: Looks; called with each change of one of them.
+            timeout: Seconds; None for as long as it takes.
+        """
+        with self._lock:
+            return bool(self._lock.wait_for(said, timeout))
+
     def count_bytes(self, count: int) -> None:
         """Add body bytes to `bytes_sent`; for handlers that write by themselves."""
         with self._lock:
             self.bytes_sent += count
+            self._lock.notify_all()
 
     def count_reply(self, status: int) -> None:
         """Count a reply with this status in `replies`; for handlers that write by themselves."""
         with self._lock:
             self.replies[status] += 1
+            self._lock.notify_all()
 
     def count_cut(self) -> None:
         """Count a body that broke off in `cuts`; for handlers that write by themselves."""
         with self._lock:
             self.cuts += 1
+            self._lock.notify_all()
 
     def close(self) -> None:
         """Close everything and wait for every thread; the second time it does nothing.
@@ -236,6 +249,7 @@ class OriginServer:
         while (request := connection.next_request()) is not None:
             with self._lock:
                 self.requests.append(request)
+                self._lock.notify_all()
                 exchange = Exchange(self, connection, request, number=len(self.requests) - 1)
             if self.latency:
                 exchange.pause(self.latency)

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,19 @@ def test_replies_and_cuts_are_counted() -> None:
         probe(server.url, headers={"Range": "bytes=0-99"})
         probe(server.url_of("/nothing"))
     assert (server.replies, server.cuts) == ({200: 1, 206: 1, 404: 1}, 1)
+
+
+def test_a_test_can_wait_for_what_the_server_does() -> None:
+    """Whoever waits is woken by each request, reply and byte, and told when nothing comes of it."""
+    with OriginServer(BODY) as server, ThreadPoolExecutor() as pool:
+        waiting = [
+            pool.submit(server.wait_for, lambda: server.requests),
+            pool.submit(server.wait_for, lambda: server.replies[200] == 1),
+            pool.submit(server.wait_for, lambda: server.bytes_sent == len(BODY)),
+        ]
+        probe(server.url)
+        assert [each.result() for each in waiting] == [True] * 3
+        assert not server.wait_for(lambda: len(server.requests) > 1, 0.01)
 
 
 @pytest.mark.parametrize(
