@@ -88,3 +88,43 @@ def test_full(kitted: Kitted, site: Site) -> None:
     assert kitted.ends(event="fail")["failureReason"] == "quota-exceeded"
     assert "no more room" in kitted.detail()[0]
     assert model.sent <= SIZE
+
+
+PARTS = "caches.open('bgfetch-parts').then(it => it.keys())"
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
+def test_reloaded_within_segments(kitted: Kitted, site: Site, *, manifest: bool) -> None:
+    """What has come of segments that are not whole yet outlives the page, and goes when they are."""
+    model = site.model(MODEL, SIZE)
+    model.faults.manifest = manifest
+    model.faults.rate = 2 * 2**20
+    kitted.start(MODEL)
+    kitted.until(f"{PARTS}.then(it => it.length)")
+    kitted.tab.reload()
+    seen = len(site.seen(MODEL))
+    model.faults.rate = 0
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    starts = [int(each.headers["range"][6:].split("-")[0]) for each in site.seen(MODEL)[seen:]]
+    assert [start for start in starts if start % SEGMENT]
+    assert model.sent < SIZE + SEGMENT / 2  # what was on its way, and what came within half a second
+    kitted.until(f"{PARTS}.then(it => !it.length)")
+
+
+def test_a_part_that_went_bad(kitted: Kitted, site: Site) -> None:
+    """Parts are not believed: a segment whose digest is wrong is fetched again from its beginning."""
+    model = site.model(MODEL, SIZE)
+    model.faults.rate = 2 * 2**20
+    kitted.start(MODEL)
+    kitted.until(f"{PARTS}.then(it => it.some(({{url}}) => url.endsWith('/0/0')))")
+    kitted.run("""
+        const store = await caches.open("bgfetch-parts")
+        const key = (await store.keys()).find(({url}) => url.endsWith("/0/0"))
+        const length = (await (await store.match(key)).arrayBuffer()).byteLength
+        await store.put(key, new Response(new Uint8Array(length)))
+    """)
+    kitted.tab.reload()
+    model.faults.rate = 0
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    ranges = [each.headers.get("range", "") for each in site.seen(MODEL)]
+    assert len([each for each in ranges if each.startswith("bytes=0-")]) == 2

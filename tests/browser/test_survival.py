@@ -113,7 +113,7 @@ NATIVE = pytest.param(
 RATE = 6.0 * MIB  # bytes a second, of the line that all connections share
 SMALL, WHOLE = (24, 2.0), (200, 20.0)
 GOAL = 1.2
-MISSES = {"chromium", "firefox"}  # measured: 1.40 and 1.26; neither is understood in full
+MISSES = {"chromium"}  # measured: 1.40
 
 
 @pytest.mark.timeout(900)  # the whole size; the sample takes less than a minute

@@ -1,6 +1,7 @@
 /**
  * The bytes: segments in one Cache, each checked before it was put, so that what is there is what is held: no journal.
- * Responses, streams and blobs are made out of them without ever having the whole in memory.
+ * Responses, streams and blobs are made out of them without ever having the whole in memory. What has come of a segment
+ * that takes long waits in a Cache of its own, unchecked: only an engine reads it, to go on there.
  */
 "use strict";
 if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.held)) {
@@ -22,6 +23,11 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.held)) {
       return [content, Number(index), request];
     });
   }
+
+  const PARTS = `${location.origin}/.bgfetch/parts/`;
+  const parts = () => caches.open("bgfetch-parts");
+  /** @param {string} content @param {number} index @param {number} start */
+  const partKey = (content, index, start) => `${PARTS}${content}/${index}/${start}`;
 
   const gone = () => new DOMException("A part of what was stored is not there any more: the browser has removed it.", "NotFoundError");
 
@@ -50,6 +56,38 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.held)) {
     async put(content, index, bytes) {
       const headers = { "Content-Length": String(bytes.byteLength), "Content-Type": "application/octet-stream" };
       await (await cache()).put(key(content, index), new Response(bytes, { headers }));
+    },
+
+    async parts(content) {
+      /** @type {Map<number, number[]>} */
+      const found = new Map();
+      for (const { url } of await (await parts()).keys()) {
+        const [of, index, start] = url.slice(PARTS.length).split("/");
+        if (of === content) found.set(Number(index), [...found.get(Number(index)) ?? [], Number(start)]);
+      }
+      return found;
+    },
+
+    async putPart(content, index, start, bytes) {
+      await (await parts()).put(partKey(content, index, start), new Response(bytes));
+    },
+
+    async recallParts(content, index, starts, bytes) {
+      const store = await parts();
+      let got = 0;
+      for (const start of starts.sort((a, b) => a - b)) {
+        const part = start === got ? await store.match(partKey(content, index, start)) : undefined;
+        const found = new Uint8Array(await part?.arrayBuffer().catch(() => undefined) ?? []);
+        if (!found.length || found.length > bytes.length - got) break;
+        bytes.set(found, got);
+        got += found.length;
+      }
+      return got;
+    },
+
+    async dropParts(content, index, starts) {
+      const store = await parts();
+      await Promise.all(starts.map((start) => store.delete(partKey(content, index, start))));
     },
 
     segment: async (content, index) => (await cache()).match(key(content, index)),
@@ -134,6 +172,8 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.held)) {
       const wanted = new Set((await kit.records()).map((record) => record.content));
       const store = await cache();
       await Promise.all(found.filter(([content]) => !wanted.has(content)).map(([, , request]) => store.delete(request)));
+      const halves = await parts();
+      for (const request of await halves.keys()) if (!wanted.has(request.url.slice(PARTS.length).split("/")[0])) await halves.delete(request);
     },
 
     async sha256(bytes) {

@@ -14,6 +14,8 @@
   const LANES = 6; // connections that browsers open to one host over HTTP/1.1
   const SHARE = 2 ** 26; // bytes of a file for each lane: what is lost with a page stays a small part of it
   const RESTARTS = 8;
+  const NOTED_EVERY = 500; // ms; a segment that is whole sooner is written once only
+  const NOTED_BYTES = 2 ** 18;
 
   const nonce = () => `u-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 
@@ -22,8 +24,10 @@
     held = new Set();
     /** Numbers of those that are asked for. @type {Set<number>} */
     flying = new Set();
-    /** What there is of those, so that it goes on there after a cut. @type {Map<number, { bytes: Uint8Array<ArrayBuffer>, got: number }>} */
+    /** What there is of those, so that it goes on there after a cut. @type {Map<number, { bytes: Uint8Array<ArrayBuffer>, got: number, noted: number }>} */
     parts = new Map();
+    /** Where the parts of them begin that are stored, so that the next engine goes on there. @type {Map<number, number[]>} */
+    noted = new Map();
     /** How often a segment was wrong. @type {Map<number, number>} */
     bad = new Map();
     stored = 0;
@@ -168,6 +172,7 @@
       this.held = (all ?? await kit.all()).get(this.it.content) ?? new Set();
       this.stored = 0;
       for (const index of this.held) this.stored += this.bytes(index);
+      this.noted = this.it.size > NOTED_BYTES ? await kit.parts(this.it.content) : new Map();
       await this.run.sized();
     }
 
@@ -276,7 +281,12 @@
       const { segmentSize, entry, validator, request: { url } } = this.it;
       const length = this.bytes(index);
       let part = this.parts.get(index);
-      if (!part || !(entry || validator)) this.parts.set(index, part = { bytes: new Uint8Array(length), got: 0 });
+      const same = !!(entry || validator); // else nobody knows whether this is what came before
+      if (!part || !same) {
+        this.parts.set(index, part = { bytes: new Uint8Array(length), got: 0, noted: 0 });
+        if (same && !body) part.got = part.noted = await kit.recallParts(this.it.content, index, this.noted.get(index) ?? [], part.bytes);
+      }
+      let at = Date.now();
       while (part.got < length) {
         const start = index * segmentSize;
         const end = Math.min(length, part.got + this.span);
@@ -292,6 +302,9 @@
             part.got += chunk.length;
             moved();
             this.run.moved(chunk.length);
+            if (!same || Date.now() - at < NOTED_EVERY || part.got - part.noted < NOTED_BYTES) continue;
+            await this.note(index, part);
+            at = Date.now();
           }
           this.span = Math.min(2 ** 26, this.span + 2 ** 17);
         } catch (error) {
@@ -307,11 +320,28 @@
       await this.put(index, part.bytes);
     }
 
+    /** Store what has come of a segment since the last time. @param {number} index @param {{ bytes: Uint8Array<ArrayBuffer>, got: number, noted: number }} part */
+    async note(index, part) {
+      const { noted, got } = part;
+      await kit.putPart(this.it.content, index, noted, part.bytes.subarray(noted, got)).then(() => {
+        part.noted = got;
+        this.noted.set(index, [...this.noted.get(index) ?? [], noted]);
+      }, () => {}); // the whole segment may still find room
+    }
+
+    /** @param {number} index of a segment whose parts are not needed any more */
+    async unnote(index) {
+      const starts = this.noted.get(index);
+      this.noted.delete(index);
+      if (starts) await kit.dropParts(this.it.content, index, starts).catch(() => {});
+    }
+
     /** Store a segment, if it is right. @param {number} index @param {Uint8Array<ArrayBuffer>} bytes */
     async put(index, bytes) {
       const { entry, content, request } = this.it;
-      this.parts.delete(index);
       if (entry && (await kit.sha256(bytes)) !== entry.segments[index]) {
+        this.parts.delete(index);
+        await this.unnote(index);
         const times = (this.bad.get(index) ?? 0) + 1;
         this.bad.set(index, times);
         const words = `Bytes ${index * entry.segment_size} and on of ${kit.shown(request.url)} are not those that its manifest promises.`;
@@ -324,7 +354,9 @@
         throw new Failure("quota-exceeded", `The browser gives this site no more room; ${this.run.downloaded} bytes are stored.`);
       });
       this.held.add(index);
+      this.parts.delete(index);
       this.stored += bytes.length;
+      await this.unnote(index);
       await this.run.saved();
     }
 
@@ -358,7 +390,7 @@
     /** Cut a body into segments. @param {Body} body @param {() => void} moved */
     async cut(body, moved) {
       const { segmentSize, size, request } = this.it;
-      const part = { bytes: new Uint8Array(Math.min(this.bytes(0), 2 ** 16)), got: 0 };
+      const part = { bytes: new Uint8Array(Math.min(this.bytes(0), 2 ** 16)), got: 0, noted: 0 };
       let [index, total] = [0, 0];
       this.parts.clear();
       for (let chunk; (chunk = await body.read());) {

@@ -243,6 +243,13 @@ export interface Kit {
   all(): Promise<Map<string, Set<number>>>;
   /** Put a segment that has been checked. @throws QuotaExceededError */
   put(content: string, index: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** Where the stored parts of a content's segments begin, within each. */
+  parts(content: string): Promise<Map<number, number[]>>;
+  /** Keep bytes of a segment that is not whole; nobody has checked them. @throws QuotaExceededError */
+  putPart(content: string, index: number, start: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** Put the parts into a segment's bytes. @returns how many there are from its beginning, without a gap. */
+  recallParts(content: string, index: number, starts: number[], bytes: Uint8Array<ArrayBuffer>): Promise<number>;
+  dropParts(content: string, index: number, starts: number[]): Promise<void>;
   /** A segment as a Response (blob() costs no copy in Chromium), undefined when it is not there. */
   segment(content: string, index: number): Promise<Response | undefined>;
   /** Bytes start to end of a content, segment by segment. @param missing gives a segment that is not there; without it the stream errors. */
