@@ -109,6 +109,20 @@ def test_wrong_always(kitted: Kitted, site: Site) -> None:
     assert "manifest promises" in kitted.detail()[0]
 
 
+def test_wrong_to_the_page(kitted: Kitted, site: Site) -> None:
+    """Bytes that are not what the page's own `integrity` promises are never handed out, not even while they come."""
+    site.model(MODEL, SIZE).faults.manifest = False
+    answered = kitted.run(
+        """const it = await begin("x", new Request(model, {integrity: "sha256-" + "A".repeat(43)}))
+        const [record] = await it.matchAll()
+        return await record.responseReady.then(() => "answered", error => error.name)""",
+        model=MODEL,
+    )
+    assert answered == "TypeError"
+    assert kitted.ends(event="fail")["failureReason"] == "fetch-error"
+    assert "not what its integrity promises" in kitted.detail()[0]
+
+
 @pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
 def test_page_instead(kitted: Kitted, site: Site, *, manifest: bool) -> None:
     """A login page that comes instead is refused in words."""

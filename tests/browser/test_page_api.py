@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
+
 import pytest
 from tests.browser.browsers import Browser, PageError, Tab
-from tests.browser.models import Seeded
+from tests.browser.models import Model, Seeded
 from tests.browser.sites import Site
 
 pytestmark = pytest.mark.timeout(90)  # a browser starts
@@ -16,6 +19,11 @@ const bf = globalThis.bf = await ready({ engine: "worker" });
 const hex = async (bytes) => [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))].map((it) => it.toString(16).padStart(2, "0")).join("");
 """
 FETCH = READY + 'const reg = await bf.ensure("m", "/models/m/manifest.json"); await reg.finished;\n'
+
+
+def integrity(model: Model) -> str:
+    """What a page may promise of it."""
+    return f"sha256-{base64.b64encode(bytes.fromhex(model.sha256)).decode()}"
 
 
 def test_a_model_is_fetched_kept_and_handed_out_in_every_form(tab: Tab, site: Site) -> None:
@@ -168,6 +176,68 @@ def test_a_hostile_manifest_is_refused(tab: Tab, site: Site, body: str, words: s
     with pytest.raises(PageError, match=words):
         tab.run(READY + 'await bf.fetch("m", "/bad/manifest.json")')
     assert tab.run(READY + "return await bf.getIds()") == []
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
+def test_what_the_page_promises_of_a_url(tab: Tab, site: Site, *, manifest: bool) -> None:
+    """`integrity` is checked of the whole, however it came; what is something else is neither kept nor handed out."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.manifest = manifest
+    model.faults.drop_every = 2 * 2**20
+    assert tab.run(
+        READY
+        + """
+        const reg = await bf.fetch("m", "/models/m/model.bin", { integrity });
+        await reg.finished;
+        return [reg.files[0].verified, await hex(await reg.bytes("/models/m/model.bin"))]""",
+        integrity=f"sha256-{'A' * 43}= {integrity(model)}",
+    ) == ["digest", model.sha256]
+    assert not [
+        each for each in site.seen(model.path) if "." in each.headers.get("range", "")
+    ]  # half an odd rest
+    model.faults.drop_every = 0
+    before = model.sent
+    assert tab.run(
+        READY
+        + """
+        await bf.delete("m");
+        const reg = await bf.fetch("m", "/models/m/model.bin", { integrity });
+        const words = await reg.finished.catch((error) => error.message);
+        const name = await reg.bytes("/models/m/model.bin").catch((error) => error.name);
+        return [reg.failureReason, words, name, (await (await caches.open("bgfetch-segments")).keys()).length]""",
+        integrity=f"sha256-{'A' * 43}=",
+    ) == [
+        "fetch-error",
+        site.url_of("/models/m/model.bin") + " is not what its integrity promises.",
+        "InvalidStateError",
+        0,
+    ]
+    assert model.sent - before < 1.2 * SIZE
+
+
+def test_what_the_page_promises_of_a_manifest(tab: Tab, site: Site) -> None:
+    """Then the manifest's digests are the page's own; another one is refused, and nothing is registered."""
+    model = site.model("/models/m/model.bin", SIZE)
+    fetched = 'const reg = await bf.fetch("m", "/models/m/manifest.json", { integrity }); await reg.finished; return reg.files[0].verified'
+    promise = READY + (
+        'const bytes = await (await fetch("/models/m/manifest.json")).arrayBuffer();'
+        'const integrity = "sha512-" + btoa(String.fromCharCode(...new Uint8Array(await crypto.subtle.digest("SHA-512", bytes))));'
+    )
+    assert tab.run(promise + fetched) == "digest"
+    with pytest.raises(PageError, match="is not what its integrity promises") as refusal:
+        tab.run(READY + fetched, integrity=integrity(model))
+    assert refusal.value.name == "NetworkError"
+
+
+def test_bytes_are_given_up_to_what_an_array_holds(tab: Tab, site: Site) -> None:
+    """Before anything is asked for or made room for, in words that name another way."""
+    size, segment = 2**31, 2**26
+    entry = {"path": "a", "url": "a", "size": size, "sha256": "0" * 64, "segment_size": segment}
+    files = [{**entry, "segments": ["0" * 64] * (size // segment)}]
+    site.put("/large/manifest.json", json.dumps({"bgfetch": 1, "files": files}))
+    with pytest.raises(PageError, match=r'"a" has 2147483648 bytes.* use stream\(\) or blob\(\)') as refusal:
+        tab.run(READY + 'const reg = await bf.fetch("m", "/large/manifest.json"); await reg.bytes("a")')
+    assert refusal.value.name == "RangeError"
 
 
 def test_another_tab_sees_it(tab: Tab, browser: Browser, site: Site) -> None:

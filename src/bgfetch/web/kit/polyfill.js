@@ -218,8 +218,8 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
         if (reason === "aborted") throw refusal("The background fetch was aborted.", "AbortError");
         throw new TypeError(record?.detail || "The background fetch of this record has failed.");
       }
-      // Of a single segment nothing can be read before it is whole.
-      if (record.head && (record.result || record.size < 0 || record.size > record.segmentSize)) return record;
+      // Of a single segment nothing can be read before it is whole; nor of what the page has promised itself.
+      if (record.head && (record.result || (!record.request.integrity && (record.size < 0 || record.size > record.segmentSize)))) return record;
       await news;
     }
   }

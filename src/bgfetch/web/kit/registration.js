@@ -111,8 +111,7 @@ export class Registration extends EventTarget {
   async reader(name) { return (await this.stream(name)).getReader(); }
   /** The whole in memory. @param {string} name @throws RangeError: more than 2 GiB */
   async bytes(name) {
-    const record = await this.#record(name);
-    if (record.size > MOST) throw new RangeError(`"${name}" has ${record.size} bytes, more than an array holds in every browser: use stream() or blob().`);
+    const record = await this.#record(name, MOST);
     const bytes = new Uint8Array(record.size);
     const reader = this.#kit.stream(record).getReader();
     for (let at = 0, read; !(read = await reader.read()).done; at += read.value.length) bytes.set(read.value, at);
@@ -125,10 +124,12 @@ export class Registration extends EventTarget {
   }
 
   /** A whole record. What the browser has removed of it is fetched again.
-   * @param {string} name @returns {Promise<RecordRow>} @throws NotFoundError, InvalidStateError */
-  async #record(name) {
+   * @param {string} name @param {number} [most] bytes @returns {Promise<RecordRow>} @throws NotFoundError, RangeError, InvalidStateError */
+  async #record(name, most = Infinity) {
     const found = (await this.#kit.records(this.#row.uid)).find((record) => named(record, name));
     if (!found) throw new DOMException(`"${this.id}" has no file "${name}".`, "NotFoundError");
+    const size = found.entry?.size ?? found.size; // it will not get smaller: said before it has come
+    if (size > most) throw new RangeError(`"${name}" has ${size} bytes, more than an array holds in every browser: use stream() or blob().`);
     if (found.result !== "success") throw new DOMException(`"${name}" is not here yet, or not whole.`, "InvalidStateError");
     for (const index of await this.#kit.missing(found)) {
       const mended = await this.#kit.mend(found, index).catch(() => undefined);

@@ -96,5 +96,14 @@
     return bytes;
   }
 
-  Object.assign(kit, { Failure, Retry, Changed, BadStatus, validator, contentRange, retryAfter, length, wantsPage, isPage, entries, manifestOf, segmentSize });
+  /** What a page promises of a body: digests of the strongest algorithm it names, one of which must be the body's; none = nothing
+   * is promised. Source: Subresource Integrity, 3.3.2 and 3.3.3. @param {string} integrity @returns {{ algorithm: string, digests: string[] }} */
+  function promised(integrity) {
+    const found = [...integrity.matchAll(/(?<!\S)sha(256|384|512)-([\w+/-]+)=*(?=\?|\s|$)/gi)];
+    const strongest = found.map(([, bits]) => bits).sort().at(-1);
+    const digests = found.filter(([, bits]) => bits === strongest).map(([, , digest]) => digest.replaceAll("-", "+").replaceAll("_", "/"));
+    return { algorithm: `SHA-${strongest}`, digests };
+  }
+
+  Object.assign(kit, { Failure, Retry, Changed, BadStatus, promised, validator, contentRange, retryAfter, length, wantsPage, isPage, entries, manifestOf, segmentSize });
 }

@@ -50,7 +50,7 @@ function checked(kit, manifest, at) {
 async function manifest(kit, request, signal) {
   for (const end = Date.now() + PATIENCE; ; ) {
     const answer = await fetch(request.clone(), { cache: "no-cache", signal }).catch((error) => {
-      throw signal?.aborted ? error : refused(`${shown(request.url)} cannot be reached, or does not let this site read it.`);
+      throw signal?.aborted ? error : refused(`${shown(request.url)} cannot be reached, ${request.integrity ? "is not what its integrity promises, " : ""}or does not let this site read it.`);
     });
     if (answer.ok) return answer.json().catch(() => undefined);
     const wait = kit.retryAfter(answer.headers) || 1000;

@@ -16,6 +16,7 @@
   const RESTARTS = 8;
   const NOTED_EVERY = 500; // ms; a segment that is whole sooner is written once only
   const NOTED_BYTES = 2 ** 18;
+  const IN_MEMORY = 2 ** 31 - 1; // bytes that every browser hashes in one call
 
   const nonce = () => `u-${Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 
@@ -48,7 +49,8 @@
       this.run = run;
       this.it = record;
       const { method, headers, integrity } = record.request;
-      this.resumable = method === "GET" && !headers.some(([name]) => name === "range") && (!integrity || !!record.entry);
+      this.resumable = method === "GET" && !headers.some(([name]) => name === "range");
+      this.promised = kit.promised(integrity);
     }
 
     get downloaded() {
@@ -84,13 +86,25 @@
             if (error.message) await this.renew(error.message);
           }
         }
-        await this.save({ result: "success", verified: this.it.entry ? "digest" : this.it.validator ? "validators" : "length" });
+        const promised = await this.prove();
+        await this.save({ result: "success", verified: promised || this.it.entry ? "digest" : this.it.validator ? "validators" : "length" });
       } catch (error) {
         if (!(error instanceof BadStatus)) throw error;
         if (!this.stored) await this.keep(error.body);
         error.body.close();
         throw new Failure("bad-status", error.message);
       }
+    }
+
+    /** Whether the page itself has promised what the whole is; then it is that. @throws Failure */
+    async prove() {
+      const { algorithm, digests } = this.promised;
+      if (!digests.length) return false;
+      const digest = new Uint8Array(await crypto.subtle.digest(algorithm, await (await kit.blob(this.it)).arrayBuffer()));
+      if (digests.includes(btoa(String.fromCharCode(...digest)).replace(/=+$/, ""))) return true;
+      await this.forget();
+      await kit.sweep();
+      throw new Failure("fetch-error", `${kit.shown(this.it.request.url)} is not what its integrity promises.`);
     }
 
     async fetch() {
@@ -167,6 +181,8 @@
     /** Take a plan: which content, of what size, in which segments; and see what is held of it.
      * @param {Partial<RecordRow>} plan @param {Map<string, Set<number>>} [all] segments that there are */
     async lay(plan, all) {
+      if (this.promised.digests.length && (plan.size ?? 0) > IN_MEMORY)
+        throw new Failure("fetch-error", `${kit.shown(this.it.request.url)} has ${plan.size} bytes, more than can be hashed at once: give integrity of its manifest instead.`);
       await this.save(plan); // before a segment is put, so that nobody takes it for garbage
       this.parts.clear();
       this.held = (all ?? await kit.all()).get(this.it.content) ?? new Set();
@@ -309,7 +325,7 @@
           this.span = Math.min(2 ** 26, this.span + 2 ** 17);
         } catch (error) {
           // WebKit hands over nothing of a body that breaks off soon: what is shorter may come whole.
-          if (part.got === before) this.span = Math.max(2 ** 18, (end - before) / 2);
+          if (part.got === before) this.span = Math.max(2 ** 18, Math.ceil((end - before) / 2));
           throw error;
         } finally {
           from.close();

@@ -185,6 +185,7 @@ export interface Reply {
   Retry: new (words: string, how?: { after?: number; limit?: number; status?: number; network?: boolean }) => Error & { after: number; limit: number; status: number; network: boolean };
   Changed: new (words: string) => Error;
   BadStatus: new (words: string, body: Body) => Error & { body: Body };
+  promised(integrity: string): { algorithm: string; digests: string[] };
   validator(headers: Headers): string;
   contentRange(value: string | null): { start: number; end: number; total: number } | undefined;
   retryAfter(headers: Headers): number;
