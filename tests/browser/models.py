@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 import socket
 import threading
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from urllib.parse import quote
 
-from bgfetch.testing import Content, Exchange, Reply, text_reply
+from bgfetch.testing import Content, Exchange, Reply, SeenRequest, text_reply
 from bgfetch.testing.content import CHUNK, Chunk
 from bgfetch.testing.message import correct_reply
 
@@ -73,6 +74,7 @@ class Faults:
         html: Whether a page comes instead of the model, with status 200.
         manifest: Whether there is a manifest; if not, 404, and no Link to it.
         status: Answered to every request for bytes; 0 = the right one.
+        refused: Statuses, by segment, of the answers to the next requests whose range begins in it.
     """
 
     drop_every: int = 0
@@ -87,6 +89,7 @@ class Faults:
     html: bool = False
     manifest: bool = True
     status: int = 0
+    refused: dict[int, list[int]] = field(default_factory=dict)
 
 
 class Model:
@@ -151,10 +154,15 @@ class Model:
             exchange.send(text_reply(200, "<!doctype html><title>Log in</title>Log in", "text/html"))
         elif request.query.startswith("sha256=") and request.query != f"sha256={self.sha256}":
             exchange.send(text_reply(404, "another version is here now\n"))
-        elif faults.status:
-            exchange.send(text_reply(faults.status, "no\n"))
+        elif status := faults.status or self._refusal(request):
+            exchange.send(text_reply(status, "no\n"))
         else:
             self._stream(exchange, self._reply(exchange))
+
+    def _refusal(self, request: SeenRequest) -> int:
+        asked = re.match(r"bytes=(\d+)-", request.headers.get("range", ""))
+        left = self.faults.refused.get(int(asked[1]) // SEGMENT if asked else 0)
+        return left.pop(0) if left else 0
 
     def _reply(self, exchange: Exchange) -> Reply:
         request = exchange.request

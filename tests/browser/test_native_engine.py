@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.browser.browsers import Browser, Tab
+from tests.browser.browsers import Browser, PageError, Tab
 from tests.browser.chromium import ChromiumTab
 from tests.browser.lab import running
 from tests.browser.sites import Site
@@ -55,15 +55,12 @@ def test_it_downloads_natively(page: Tab, site: Site) -> None:
 def test_a_second_one_without_a_click_goes_another_way(page: Tab, site: Site) -> None:
     """Asking the browser again would have it refuse this site for good."""
     site.model("/models/m/model.bin", 2**20)
-    assert (
-        page.run(
-            START
-            + """await reg.finished; await bf.delete("m");
-        const again = await bf.fetch("m", "/models/m/manifest.json"); await again.finished;
-        return [again.result, (await navigator.permissions.query({ name: "background-fetch" })).state]"""
-        )[0]
-        == "success"
-    )
+    assert page.run(
+        START
+        + """await reg.finished; await bf.delete("m");
+        const again = await bf.fetch("m", "/models/m/manifest.json"); const { engine } = again; await again.finished;
+        return [engine, again.result]"""
+    ) == ["worker", "success"]
 
 
 def test_what_stalls_is_given_up_and_finished(page: Tab, site: Site) -> None:
@@ -118,6 +115,38 @@ def test_a_browser_that_was_closed_goes_on(page: Tab, chromium: Browser, site: S
     assert chromium.open(site.url).run(READY + END) == model.sha256
 
 
+@pytest.mark.parametrize("kind", ["bare", "firefox", "webkit"])
+def test_where_there_is_none_it_cannot_be_asked_for(kind: str, tmp_path: Path, site: Site) -> None:
+    """The error has a name; asked again without that wish the page gets the other engine."""
+    site.model("/models/m/model.bin", 2**20)
+    with running(kind, tmp_path / kind) as browser:
+        tab = browser.open(site.url)
+        wish = 'const { ready } = await import("/bgfetch/bgfetch.js"); await ready({ engine: "native" })'
+        with pytest.raises(PageError, match="no Background Fetch of its own") as refusal:
+            tab.run(wish)
+        assert refusal.value.name == "NotSupportedError"
+        assert tab.run(START + "await reg.finished; return [bf.engine, reg.result]") == ["worker", "success"]
+
+
+def test_what_the_page_promises_is_checked(page: Tab, site: Site) -> None:
+    """Of a manifest, whose files come natively; of a plain URL, which the other engine fetches, here too."""
+    model = site.model("/models/m/model.bin", SIZE)
+    got = "const {engine} = reg; const words = await reg.finished.then((it) => it.result, (error) => error.message); return [engine, words];"
+    of_manifest = (
+        READY
+        + """
+        const bytes = await (await fetch("/models/m/manifest.json")).arrayBuffer();
+        const integrity = "sha256-" + btoa(String.fromCharCode(...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))));
+        const reg = await bf.fetch("m", "/models/m/manifest.json", { integrity });"""
+    )
+    assert page.run(of_manifest + got) == ["native", "success"]
+    wrong = READY + 'const reg = await bf.fetch("n", url, { integrity: "sha256-" + "A".repeat(43) });'
+    with pytest.raises(PageError, match="is not what its integrity promises"):
+        page.run(wrong, url="/models/m/manifest.json")
+    engine, words = page.run(wrong + got, url="/models/m/model.bin")
+    assert (engine, words) == ("worker", f"{site.url_of(model.path)} is not what its integrity promises.")
+
+
 def test_garbage_collection_ends_nothing(page: Tab, site: Site) -> None:
     """Progress goes on although the page keeps nothing itself."""
     model = site.model("/models/m/model.bin", SIZE)
@@ -155,6 +184,43 @@ def test_wrong_bytes_are_never_stored(page: Tab, site: Site) -> None:
     assert page.evaluate("reg.result") == ""
     model.faults.wrong = set()
     assert page.run(READY + END) == model.sha256
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_part_that_is_refused_is_fetched_by_the_other_engine(page: Tab, site: Site, status: int) -> None:
+    """The browser calls all of it a failure; what it has brought is kept."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.refused = {4: [status]}
+    assert page.run(
+        START
+        + "const first = reg.engine; await reg.finished; return [first, await hex(await reg.bytes('model.bin'))];"
+    ) == ["native", model.sha256]
+    assert model.sent < 1.3 * SIZE
+
+
+def test_a_part_that_stays_refused(page: Tab, site: Site) -> None:
+    """It fails in words, and the other parts came once."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.refused = {4: [404] * 20}
+    reason, words = page.run(
+        START + "await reg.finished.catch(() => {}); return [reg.failureReason, reg.failureDetail];"
+    )
+    assert reason == "fetch-error"
+    assert words.startswith(site.url_of("/models/m/model.bin") + " answered 404")
+    assert model.sent < 1.3 * SIZE
+
+
+def test_a_second_one_with_a_click_is_native_again(page: Tab, site: Site) -> None:
+    """As a page with a button does it."""
+    model = site.model("/models/m/model.bin", SIZE)
+    page.run(START + "await reg.finished; await bf.delete('m');")
+    page.run("""document.body.innerHTML = "<button>again</button>";
+        globalThis.again = new Promise((done) => document.querySelector("button").onclick = () => done(bf.fetch("m", "/models/m/manifest.json")));""")
+    page.click("button")
+    assert page.run(
+        "const reg = await again; const first = reg.engine; await reg.finished; return [first, reg.result]"
+    ) == ["native", "success"]
+    assert model.sent < 2.2 * SIZE
 
 
 def test_an_abort_keeps_whole_parts_for_the_next_one(page: Tab, site: Site) -> None:
