@@ -113,7 +113,9 @@ NATIVE = pytest.param(
 RATE = 6.0 * MIB  # bytes a second, of the line that all connections share
 SMALL, WHOLE = (24, 2.0), (200, 20.0)
 GOAL = 1.2
-MISSES = {"chromium"}  # measured: 1.40
+# Chromium's own, measured: 1.40. The connection that breaks after a fifth is resumed with If-Range, and the ETag that changed
+# meanwhile makes that a new beginning, whatever the bytes; after the kill it knows only what it had saved (9 of 30 MiB).
+MISSES = {"chromium"}
 
 
 @pytest.mark.timeout(900)  # the whole size; the sample takes less than a minute
