@@ -22,7 +22,7 @@ from bgfetch.event import (
 )
 from bgfetch.registration import BackgroundFetchRegistration
 from bgfetch.wiring import Wiring
-from bgfetch.worker.child import watch
+from bgfetch.worker.child import UNUSABLE, watch
 from bgfetch.worker.clients import Clients
 from bgfetch.worker.handlers import EVENTS, LISTENERS, Listener
 
@@ -30,6 +30,10 @@ __all__ = ["listeners_of", "main"]
 
 # A function that is named itself handles what concerns fetches, not how workers come and go.
 _OF_FETCHES: Final = frozenset(EVENTS) - {"install", "activate"}
+
+
+class _Missing(InvalidRequest):
+    """The entry point's own module is not there; one that it imports is a fault of its own, and has a traceback."""
 
 
 def main(order: dict[str, Any]) -> int:
@@ -43,6 +47,9 @@ def main(order: dict[str, Any]) -> int:
             asyncio.run(_handle(wiring, event, listeners))
         finally:
             wiring.close()
+    except _Missing as error:
+        print(error, file=sys.stderr)  # noqa: T201 - it is its log
+        return UNUSABLE
     except BaseException:  # noqa: BLE001 - its exit code says it
         traceback.print_exc()
         return 1
@@ -58,7 +65,14 @@ def listeners_of(target: str, event: str) -> list[Listener]:
         Exception: Whatever the module raises.
     """
     name, _, function = target.partition(":")
-    module = import_module(name)
+    try:
+        module = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise _Missing(
+            f"there is no module {name!r} where Python looks: say this in the folder that holds it, or install what has it"
+        ) from None
     if not function:
         if not LISTENERS:
             raise InvalidRequest(f"{name} listens for nothing: decorate functions with @bgfetch.worker.on(…)")

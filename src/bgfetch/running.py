@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from bgfetch.core.model import Progress, ReplyHead, Request, State
+from bgfetch.core.model import Progress, ReplyHead, Request, Result, State
 from bgfetch.registrations.port import RegistrationOptions, RegistrationRow, Wish
 
 __all__ = ["Listener", "Look", "Runs", "stored_progress"]
@@ -78,9 +78,10 @@ class Runs(Protocol):
 
 def stored_progress(row: RegistrationRow) -> Progress:
     """How a registration stands by what the store says."""
+    came = row.downloaded if row.result is Result.SUCCESS else 0
     return Progress(
         downloaded=row.downloaded,
-        download_total=row.download_total,
+        download_total=row.download_total or came,
         uploaded=row.uploaded,
         upload_total=row.upload_total,
         state=State.SETTLED if row.settled_at is not None else row.state,

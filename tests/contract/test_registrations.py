@@ -35,6 +35,7 @@ from bgfetch.registrations.port import (
     Wish,
 )
 from bgfetch.registrations.sqlite import SqliteRegistrations
+from bgfetch.running import stored_progress
 
 HEAD = ReplyHead("https://host/file", 206, Headers([("etag", '"v1"'), ("content-length", "100")]))
 SPANS = Spans.of([(0, 1 << 20), (3 << 40, (3 << 40) + 5)])
@@ -200,6 +201,14 @@ def test_summaries(store: Registrations) -> None:
     assert [it.uid for it in store.summaries(active=True)] == [uid]
     assert [it.uid for it in store.summaries(limit=1)] == [other]
     assert store.summaries("none") == []
+    third, last = claimed(store, "three")
+    store.finish_records([finished(third, last)])
+    store.settle(third, last, Result.SUCCESS, now=7.0)
+    (three,) = store.summaries(limit=1)
+    assert three.download_total == three.downloaded == store.listing(limit=1)[0].downloaded > 0
+    assert stored_progress(store.listing(limit=1)[0]).download_total == three.downloaded
+    store.settle(uid, epoch, Result.FAILURE, FailureReason.ABORTED, now=7.0)
+    assert [it.download_total for it in store.summaries()] == [three.downloaded, 0, 200]
 
 
 def test_progress_comes_back(store: Registrations) -> None:

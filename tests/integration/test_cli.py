@@ -98,6 +98,9 @@ def test_ls(command: Command, server: OriginServer) -> None:
     first, second = command("ls", "--json").objects
     assert (first["id"], first["title"], first["settled_at"]) == ("mine", "Gemma", None)
     assert (second["id"], second["result"], second["downloaded"]) == ("other", "success", 500)
+    assert [each["download_total"] for each in (first, second)] == [len(BODY), 500]
+    (shown,) = command("show", "other", "--json").objects
+    assert (shown["download_total"], shown["promised_total"]) == (500, 0)
 
 
 def test_ls_names_scopes(command: Command, server: OriginServer) -> None:

@@ -70,6 +70,37 @@ def test_a_rehearsal_shows_what_the_handler_says(capsys: pytest.CaptureFixture[s
     assert objects(capsys) == []
 
 
+@pytest.mark.parametrize("name", ["no_such_module", "no_such.module:handle", "app_worker.no_such"])
+def test_a_rehearsal_without_its_module_says_what_to_do(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Named, with a way out, as a mistake of who asks and no bug of ours."""
+    assert run(["worker", "test", name]) == Exit.USAGE
+    said = capsys.readouterr()
+    assert f"there is no module {name.partition(':')[0]!r} where Python looks" in said.err
+    assert "Traceback" not in said.out + said.err
+
+
+def test_a_rehearsal_of_what_imports_nonsense_shows_where(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a module of the app imports in vain is a fault in it: the traceback names the line."""
+    (place / "hasty_worker.py").write_text("import no_such_module\n", "utf-8")
+    assert run(["worker", "test", "hasty_worker"]) == Exit.BUG
+    assert "import no_such_module" in capsys.readouterr().out
+
+
+def test_a_scope_with_a_registration_only_can_be_unregistered(capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no worker for that; afterwards there is none of that name."""
+    with OriginServer(b"model" * 1000) as server:
+        assert run(["get", "--scope", "app", "--quiet", server.url]) == Exit.DONE
+    assert run(["worker", "unregister", "app"]) == Exit.USAGE  # nobody can be asked
+    assert run(["worker", "unregister", "app", "--yes"]) == Exit.DONE
+    assert "1 registrations were forgotten" in capsys.readouterr().err
+    assert run(["worker", "unregister", "app", "--yes"]) == Exit.NOT_FOUND
+    assert "there is no scope 'app'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -79,7 +110,8 @@ def test_a_rehearsal_shows_what_the_handler_says(capsys: pytest.CaptureFixture[s
         (["test", "--scope", "nobody"], Exit.NOT_FOUND),
         (["redeliver", "7"], Exit.NOT_FOUND),
         (["redeliver", "7", "--json"], Exit.NOT_FOUND),
-        (["unregister", "app"], Exit.USAGE),
+        (["unregister", "app", "--yes"], Exit.NOT_FOUND),
+        (["unregister", "app"], Exit.NOT_FOUND),
     ],
 )
 def test_what_cannot_be_done_says_so(arguments: list[str], code: Exit) -> None:

@@ -107,9 +107,7 @@ def _latest(wiring: Wiring, scope: str, id_: str) -> RegistrationRow:
 
 def _described(wiring: Wiring, row: RegistrationRow, records: Sequence[RecordRow], *, run_now: bool) -> str:
     now = time.time()
-    (summary,) = [
-        it for it in summaries(wiring.database, row.scope, active=False, limit=None) if it.uid == row.uid
-    ]
+    summary = _summary(wiring, row)
     lines = [
         ("id", row.id),
         ("title", row.title),
@@ -124,6 +122,11 @@ def _described(wiring: Wiring, row: RegistrationRow, records: Sequence[RecordRow
     for record in records:
         lines += [("", ""), *_record_lines(wiring, record)]
     return columns((), [(f"{name}:" if name else "", text) for name, text in lines if text or not name])
+
+
+def _summary(wiring: Wiring, row: RegistrationRow) -> Summary:
+    rows = summaries(wiring.database, row.scope, active=False, limit=None)
+    return next(it for it in rows if it.uid == row.uid)
 
 
 def _record_lines(wiring: Wiring, record: RecordRow) -> list[tuple[str, str]]:
@@ -149,13 +152,15 @@ def _facts(
     from bgfetch.core.urls import redacted
 
     told = (
-        "uid", "scope", "id", "title", "downloaded", "download_total", "uploaded", "upload_total", "state", "until",
+        "uid", "scope", "id", "title", "downloaded", "uploaded", "upload_total", "state", "until",
         "wish", "result", "failure_reason", "failure_detail", "records_available", "created_at", "settled_at",
     )  # fmt: skip
     of_record = (
         "result", "failure_reason", "failure_detail", "downloaded", "total", "verified", "digest", "restarts",
     )  # fmt: skip
     facts: dict[str, Any] = {name: getattr(row, name) for name in told}
+    facts["download_total"] = _summary(wiring, row).download_total
+    facts["promised_total"] = row.download_total
     facts["running"] = run_now
     facts["records"] = [
         {

@@ -131,8 +131,14 @@ def redeliver(*, events: Sequence[int], as_json: bool) -> int:
 @options.as_json
 def unregister(*, scope: str, yes: bool, as_json: bool) -> int:
     """Abort what a scope fetches, and forget its worker, registrations and events. Its caches stay."""
+    from bgfetch.errors import NotFound
+
     with opened() as wiring:
         count = len(wiring.registrations.listing(scope))
+        if not count and not wiring.workers.listing(scope):
+            raise NotFound(
+                f"there is no scope {scope!r} with a worker or a registration; see `bgfetch worker ls`"
+            )
         if not ok_to(f"Abort and forget {count} registrations of {scope!r}?", yes=yes):
             return Exit.ABORTED
         purged = wiring.scopes.unregister(scope)
@@ -169,12 +175,17 @@ def test(
     handler does, it does.
     """
     from bgfetch.core.names import printable
+    from bgfetch.errors import InvalidRequest
     from bgfetch.rehearsal import rehearse
     from bgfetch.sources.https import checked_request
+    from bgfetch.worker.child import UNUSABLE
+    from bgfetch.worker.workers import Kind
 
     handler = _handler(target, command=command, time_limit=time_limit) if target else _registered(scope)
     ended = rehearse(handler, event, scope=scope, url=checked_request(url).url)
     output = ended.output.decode("utf-8", "replace")
+    if handler.kind is Kind.ENTRY_POINT and ended.exit_code == UNUSABLE:
+        raise InvalidRequest(output.strip())
     if as_json:
         give_json(
             {"exit_code": ended.exit_code, "detail": ended.detail, "seconds": ended.seconds, "output": output}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, assert_never
 
-from bgfetch.core.model import Icon, ReplyHead, Request, State
+from bgfetch.core.model import Icon, ReplyHead, Request, Result, State
 from bgfetch.errors import InvalidState
 from bgfetch.registrations.port import (
     Change,
@@ -364,7 +364,7 @@ def _summary(row: RegistrationRow, records: Sequence[RecordRow]) -> Summary:
         row.id,
         row.title,
         row.downloaded,
-        row.download_total or (announced if row.settled_at is None else 0),
+        row.download_total or (row.downloaded if row.result is Result.SUCCESS else announced),
         row.state.value,
         row.until,
         row.wish.value,

@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 __all__ = ["Summary", "summaries"]
 
 _SQL: Final = """
-SELECT uid, scope, id, title, downloaded, download_total,
+SELECT uid, scope, id, title, downloaded,
+       iif(download_total = 0 AND result = 'success', downloaded, download_total),
        state, until, wish, result, failure_reason, created_at, settled_at
 FROM registrations
 WHERE (:scope IS NULL OR scope = :scope)
   AND (NOT :active OR uid IN (SELECT uid FROM registrations WHERE settled_at IS NULL))
 ORDER BY uid DESC LIMIT :limit
 """
-# The total of an active one that promised none is what its replies announced, once all have. Apart from the list:
-# one walk over the records takes a third of a look-up for each of ten thousand.
+# The total of one that promised none and has not succeeded is what its replies announced, once all have. Apart from the
+# list: one walk over the records takes a third of a look-up for each of ten thousand.
 _TOTALS: Final = """
 SELECT uid, sum(total) FROM records
-WHERE uid IN (SELECT uid FROM registrations WHERE settled_at IS NULL AND NOT download_total)
+WHERE uid IN (SELECT uid FROM registrations WHERE result <> 'success' AND NOT download_total)
 GROUP BY uid HAVING count(*) = count(total)
 """
 
@@ -33,8 +34,7 @@ class Summary(NamedTuple):
     """What a list shows of a registration, in plain words: ten thousand of them are read in a blink.
 
     Args:
-        download_total: What was promised, or what the replies announced; 0 = unknown, and after it has settled
-            `downloaded` tells.
+        download_total: What was promised, or what the replies announced, or in the end what came; 0 = unknown.
         state: See `State`; as whoever ran it last wrote it.
         wish: See `Wish`.
     """
@@ -61,7 +61,4 @@ def summaries(database: Database, scope: str | None, *, active: bool, limit: int
     totals = dict(database.rows(_TOTALS))
     if not totals:
         return rows
-    return [
-        row._replace(download_total=totals[row.uid]) if row.settled_at is None and row.uid in totals else row
-        for row in rows
-    ]
+    return [row._replace(download_total=totals[row.uid]) if row.uid in totals else row for row in rows]

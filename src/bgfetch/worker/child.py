@@ -14,9 +14,12 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["kill_group", "main", "watch"]
+__all__ = ["UNUSABLE", "kill_group", "main", "watch"]
+
+UNUSABLE: Final = 2
+"""Exit code of an entry point that is none; why, in words, is all it says."""
 
 
 def main(order: dict[str, Any]) -> int:
