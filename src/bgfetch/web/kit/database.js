@@ -40,11 +40,23 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
   });
 
   /** @typedef {{ registrations: IDBObjectStore, records: IDBObjectStore, outbox: IDBObjectStore }} Stores */
+  /** @type {Promise<unknown>} */
+  let turn = Promise.resolve();
+
   /**
-   * What `work` gives, once the transaction is durable; all of it happens or nothing does.
-   * @template T @param {IDBTransactionMode} mode @param {(stores: Stores) => Promise<T>} work @returns {Promise<T>}
+   * What `work` gives, once the transaction is durable; all of it happens or nothing does. One at a time: where a worker
+   * ends with two under way, as with its tab, WebKit never lets go of them, and no tab can use the database any more
+   * (https://bugs.webkit.org/show_bug.cgi?id=324094).
+   * @template T @param {IDBTransactionMode} mode @param {(stores: Stores) => Promise<T>} work must not call `within` @returns {Promise<T>}
    */
-  async function within(mode, work) {
+  function within(mode, work) {
+    const done = turn.then(() => transact(mode, work));
+    turn = done.catch(() => {});
+    return done;
+  }
+
+  /** @template T @param {IDBTransactionMode} mode @param {(stores: Stores) => Promise<T>} work @returns {Promise<T>} */
+  async function transact(mode, work) {
     const database = await open();
     const transaction = database.transaction(STORES, mode);
     const ended = new Promise((done, failed) => {
