@@ -87,7 +87,8 @@ class Settings:
 
     home: Path
     connections: int = _setting(0, _count, "connections", "for one file; 0 = as many as help")
-    connections_per_host: int = _setting(32, _count, "connections", "most to one host")
+    # 32 were an eighth faster over a lossy line, and took 85 MiB of memory where 80 are allowed.
+    connections_per_host: int = _setting(26, _count, "connections", "most to one host")
     connections_total: int = _setting(64, _count, "connections", "most in all")
     limit_rate: int = _setting(0, size, "bytes a second", "most to receive in all; 0 = no limit")
     schedule: str = _setting(

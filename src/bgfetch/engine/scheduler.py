@@ -24,7 +24,7 @@ class Caps:
         per_record: For one file, or 0 for as many as help.
     """
 
-    per_host: int = 32
+    per_host: int = 26
     total: int = 64
     start: int = 4
     per_record: int = 0
