@@ -82,6 +82,12 @@ class Chromium:
             tab.goto(url)
         return tab
 
+    def open_private(self) -> ChromiumTab:
+        """A new tab in a private window of its own."""
+        context = self.wire.call("Target.createBrowserContext")["browserContextId"]
+        asked = {"url": "about:blank", "browserContextId": context}
+        return ChromiumTab(self.wire, self.wire.call("Target.createTarget", asked)["targetId"])
+
     def close(self) -> None:
         """Quit."""
         if self.alive:

@@ -7,6 +7,7 @@ import contextlib
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Firefox:
     native = False
     keeps = True
 
-    def __init__(self, profile: Path, *, preferences: dict[str, bool | int | str] | None = None) -> None:
+    def __init__(self, profile: Path, *, preferences: Mapping[str, bool | int | str] | None = None) -> None:
         self.profile = profile
         self._preferences = {**_PREFERENCES, **(preferences or {})}
         self.launch()

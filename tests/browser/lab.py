@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,10 +21,10 @@ _PACKAGES = {
 _PROGRAMS = {"chromium": chromium.program, "firefox": firefox.program, "webkit": webkit.program}
 
 
-def made(kind: str, profile: Path) -> Browser:
+def made(kind: str, profile: Path, *, preferences: Mapping[str, bool | int | str] | None = None) -> Browser:
     """A running browser of a kind: "chromium", "bare" (Chromium without Background Fetch), "firefox" or "webkit".
 
-    Where it is missing the test that asks is skipped with the reason, or fails in CI, where nothing may be missing.
+    `preferences` are Firefox's. Where it is missing the test that asks is skipped with the reason, or fails in CI, where nothing may be missing.
     """
     name = "chromium" if kind == "bare" else kind
     if _PROGRAMS[name]() is None:
@@ -33,16 +33,18 @@ def made(kind: str, profile: Path) -> Browser:
             pytest.fail(reason)
         pytest.skip(reason)
     if name == "firefox":
-        return firefox.Firefox(profile)
+        return firefox.Firefox(profile, preferences=preferences)
     if name == "webkit":
         return webkit.WebKit(profile)
     return chromium.Chromium(profile, native=kind == "chromium")
 
 
 @contextmanager
-def running(kind: str, profile: Path) -> Iterator[Browser]:
+def running(
+    kind: str, profile: Path, *, preferences: Mapping[str, bool | int | str] | None = None
+) -> Iterator[Browser]:
     """A browser of a test's own, such as one that will be killed; ended afterwards."""
-    browser = made(kind, profile)
+    browser = made(kind, profile, preferences=preferences)
     try:
         yield browser
     finally:

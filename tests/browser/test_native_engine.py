@@ -243,6 +243,36 @@ def test_an_abort_keeps_whole_parts_for_the_next_one(page: Tab, site: Site) -> N
     assert model.sent < 1.7 * SIZE
 
 
+SLOW = """const now = Date.now; let asked = 0; Date.now = () => now() + 6000 * asked++;  // as on a slow machine
+importScripts("/bgfetch/sw.js");
+addEventListener("backgroundfetchsuccess", (event) => event.waitUntil(fetch("/told", { method: "POST", body: JSON.stringify({ id: event.registration.id }) })));"""
+
+
+@pytest.mark.parametrize("stays", [True, False], ids=["page", "no page"])
+def test_hashing_that_takes_too_long_waits_for_a_page(
+    page: Tab, chromium: Browser, site: Site, *, stays: bool
+) -> None:
+    """The worker has some seconds for an event: what it does not hash in time, a page does, and nothing comes twice."""
+    model = site.model("/models/m/model.bin", SIZE)
+    site.put("/app.js", SLOW)
+    page.run(START.replace("stall: 4000", 'serviceWorker: "/app.js"'))
+    assert page.evaluate("reg.engine") == "native"
+    if not stays:
+        page.close()
+        site.wait(lambda: model.sent >= SIZE)
+        page = chromium.open(site.url_of("/pages/none"))
+        page.run(
+            "while (!(await caches.has('bgfetch-quarantine'))) await new Promise((next) => setTimeout(next, 100));"
+        )
+        page.goto(site.url)
+    assert page.run(READY.replace("stall: 4000", 'serviceWorker: "/app.js"') + END) == model.sha256
+    assert page.run(
+        "const was = await caches.has('bgfetch-quarantine'); return [was, (await (await caches.open('bgfetch-quarantine')).keys()).length]"
+    ) == [True, 0]
+    site.hears(id="m")
+    assert model.sent < 1.2 * SIZE
+
+
 def test_no_page_is_needed(page: Tab, chromium: Browser, site: Site) -> None:
     """The tab is closed; the worker checks, settles, and has the app told, before the next one comes."""
     model = site.model("/models/m/model.bin", SIZE)

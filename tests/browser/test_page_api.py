@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from tests.browser.browsers import Browser, PageError, Tab
+from tests.browser.chromium import Chromium
+from tests.browser.lab import running
 from tests.browser.models import Model, Seeded
 from tests.browser.sites import Site
 
@@ -238,6 +243,67 @@ def test_bytes_are_given_up_to_what_an_array_holds(tab: Tab, site: Site) -> None
     with pytest.raises(PageError, match=r'"a" has 2147483648 bytes.* use stream\(\) or blob\(\)') as refusal:
         tab.run(READY + 'const reg = await bf.fetch("m", "/large/manifest.json"); await reg.bytes("a")')
     assert refusal.value.name == "RangeError"
+
+
+PLAIN = 'const { ready } = await import("/bgfetch/bgfetch.js"); const bf = await ready();\n'
+
+
+@contextmanager
+def without_site_data(kind: str, profile: Path) -> Iterator[Tab]:
+    """A tab of a browser whose person has blocked cookies, and so everything that a site could store."""
+    if kind == "firefox":
+        with running(kind, profile, preferences={"network.cookie.cookieBehavior": 2}) as browser:
+            yield browser.open()
+        return
+    (profile / "Default").mkdir(parents=True)
+    blocked = {"profile": {"default_content_setting_values": {"cookies": 2}}}
+    (profile / "Default" / "Preferences").write_text(json.dumps(blocked))
+    with running(kind, profile) as browser:
+        yield browser.open()
+
+
+@pytest.mark.parametrize("kind", ["chromium", "firefox"])
+@pytest.mark.parametrize("how", ["fetch", "ensure"])
+def test_without_storage_it_says_so(kind: str, how: str, tmp_path: Path, site: Site) -> None:
+    """The page loads, knows that there will be no models, and whoever asks for one all the same hears why."""
+    site.model("/models/m/model.bin", SIZE)
+    with without_site_data(kind, tmp_path / kind) as tab:
+        tab.goto(site.url)
+        assert tab.run(PLAIN + 'return await bf.availability("m")') == "unavailable"
+        assert (
+            tab.run(
+                """await import("/bgfetch/element.js");
+                const it = document.createElement("model-download"); it.name = "m"; it.manifest = "/models/m/manifest.json";
+                document.body.append(it); await it.refresh(); return it.state"""
+            )
+            == "unsupported"
+        )
+        with pytest.raises(PageError, match="stores no models for this page") as refusal:
+            tab.run(PLAIN + 'await bf[how]("m", "/models/m/manifest.json")', how=how)
+        assert refusal.value.name == "NotSupportedError"
+
+
+@contextmanager
+def private_tab(kind: str, profile: Path) -> Iterator[Tab]:
+    """A tab of a private window."""
+    if kind == "firefox":
+        with running(kind, profile, preferences={"browser.privatebrowsing.autostart": True}) as browser:
+            yield browser.open()
+        return
+    with running(kind, profile) as browser:
+        assert isinstance(browser, Chromium)
+        yield browser.open_private()
+
+
+@pytest.mark.parametrize("kind", ["chromium", "firefox"])
+def test_in_a_private_window(kind: str, tmp_path: Path, site: Site) -> None:
+    """Models are stored as elsewhere, for as long as it is open."""
+    model = site.model("/models/m/model.bin", SIZE)
+    with private_tab(kind, tmp_path / kind) as tab:
+        tab.goto(site.url)
+        assert tab.run(FETCH + "return await hex(await reg.bytes('model.bin'))") == model.sha256
+        tab.reload()
+        assert tab.run(READY + 'return await bf.availability("m")') == "available"
 
 
 def test_another_tab_sees_it(tab: Tab, browser: Browser, site: Site) -> None:

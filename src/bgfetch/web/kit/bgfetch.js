@@ -46,7 +46,7 @@ export class BackgroundFetch {
   async fetch(id, requests, options = {}) {
     const { title = id, icons = [], signal } = options;
     signal?.throwIfAborted();
-    storable();
+    await storable();
     const found = await drafts(this.#kit, requests, options);
     const bytes = total(found) || options.downloadTotal || 0;
     await this.#room(found, bytes);
@@ -112,6 +112,7 @@ export class BackgroundFetch {
 
   /** Have it here: what is whole is given at once, what runs is joined, what lacks parts is mended. @param {string} id @param {Requests} requests @param {Options} [options] */
   async ensure(id, requests, options) {
+    await storable();
     const found = await this.get(id);
     if (found && (!found.result || (await this.availability(id)) === "available")) return found;
     return this.fetch(id, requests, options);
@@ -165,7 +166,7 @@ export class BackgroundFetch {
 
   /** In the words of the browsers' own models. @param {string} id @returns {Promise<"unavailable"|"downloadable"|"downloading"|"available">} */
   async availability(id) {
-    if (lacking()) return "unavailable";
+    if (await lacking()) return "unavailable";
     const row = await this.#kit.find(this.#scope, id, true);
     if (row && !row.result) return "downloading";
     if (row?.result !== "success") return "downloadable";
@@ -229,14 +230,15 @@ export class BackgroundFetch {
 }
 
 /** What this page lacks to keep models, in words; "" = nothing. */
-function lacking() {
+async function lacking() {
   if (!globalThis.isSecureContext) return "This page is not secure (https, or localhost): the browser stores no models for it.";
-  if (!globalThis.caches || !globalThis.indexedDB || !navigator.locks) return "This browser stores no models for this page: is it a private window?";
-  return "";
+  // Where a person has blocked it all is there, and refuses; in a sandboxed frame even the names do.
+  const answers = async () => (await caches.has("bgfetch-segments"), globalThis.indexedDB && navigator.locks);
+  return await answers().catch(() => undefined) ? "" : "This browser stores no models for this page: are cookies and site data blocked, or is it a private window?";
 }
 
-function storable() {
-  const words = lacking();
+async function storable() {
+  const words = await lacking();
   if (words) throw new DOMException(words, "NotSupportedError");
 }
 
@@ -259,16 +261,18 @@ async function make({ engine = "auto", serviceWorker, scope = "/", stall = patie
   const able = !!service && present();
   if (engine === "native" && !able) throw new DOMException("This browser has no Background Fetch of its own, or gives this page no service worker.", "NotSupportedError");
   const bf = new BackgroundFetch(kit, service, able && engine !== "worker" ? "native" : "worker");
-  if (!lacking()) await bf.wake();
+  if (!(await lacking())) await bf.wake();
   return bf;
 }
 
 /** The scope's worker, registered where there is none, once it is active. @param {string} script @param {string} scope */
 async function worker(script, scope) {
-  const workers = navigator.serviceWorker; // there is none in private windows of Firefox, or without https
-  if (!workers) return undefined;
-  const there = await workers.getRegistration(scope);
-  const service = there?.scope === scope ? there : await workers.register(script, { scope }).catch((error) => {
+  const workers = async () => {
+    const container = navigator.serviceWorker; // there is none without https
+    const there = await container?.getRegistration(scope);
+    return there?.scope === scope ? there : container?.register(script, { scope });
+  };
+  const service = await workers().catch((error) => {
     console.warn(`bgfetch: no service worker, so no events and nothing offline: ${error?.message}`);
     return undefined;
   });

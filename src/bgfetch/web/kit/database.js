@@ -88,12 +88,14 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
     return changed;
   }
 
-  const channel = new BroadcastChannel("bgfetch");
+  /** @type {BroadcastChannel | undefined} */
+  let channel;
+  try { channel = new BroadcastChannel("bgfetch"); } catch { /* Firefox, where a person has blocked site data: nothing is stored, either */ }
   /** @type {Set<(message: Message) => void>} */
   const listeners = new Set();
   /** @param {Message} message */
   const hear = (message) => { for (const each of [...listeners]) each(message); };
-  channel.onmessage = ({ data }) => hear(data);
+  if (channel) channel.onmessage = ({ data }) => hear(data);
 
   /** @param {RegistrationRow} row @returns {import("./types").Progress & {type: "progress"}} */
   const progress = ({ uid, scope, id, uploadTotal, uploaded, downloadTotal, downloaded, result, failureReason, failureDetail, state, until }) =>
@@ -219,7 +221,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
     restore: ({ url, body, ...rest }, init) => new Request(url, { ...rest, ...(body && { body }), ...init }),
 
     tell(message) {
-      channel.postMessage(message);
+      channel?.postMessage(message);
       hear(message);
     },
 

@@ -200,7 +200,7 @@ export class ModelDownload extends Base {
     try {
       const bf = await this.#manager();
       const availability = await bf.availability(this.name);
-      const registration = await bf.get(this.name);
+      const registration = availability === "unavailable" ? undefined : await bf.get(this.name);
       if (look !== this.#look) return;
       if (registration) this.#size = registration.downloadTotal || this.#size;
       if (availability === "unavailable") this.#become("unsupported");

@@ -370,15 +370,14 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
 
   /** A tab that was there before hears here that there is something to do. @type {BroadcastChannel | undefined} */
   let early;
-  if (inWorker) void load();
-  else if ("serviceWorker" in navigator && "locks" in navigator) {
+  const attend = async () => {
     early = new BroadcastChannel("bgfetch");
     early.onmessage = () => void load().then(wake);
     // Asked for, not opened: a site that has never fetched gets no database.
-    void indexedDB.databases().then(async (found) => {
-      if (!found.some(({ name }) => name === "bgfetch")) return;
-      await load();
-      await Promise.all([wake(), kit.deliver()]);
-    }).catch(() => {}); // a browser without storage for this page; a method that is called will say so
-  }
+    if (!(await indexedDB.databases()).some(({ name }) => name === "bgfetch")) return;
+    await load();
+    await Promise.all([wake(), kit.deliver()]);
+  };
+  if (inWorker) void load();
+  else if ("serviceWorker" in navigator && "locks" in navigator) attend().catch(() => {}); // no storage for this page; a method that is called will say so
 }
