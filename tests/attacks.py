@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.canaries import Canary
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
+from tests.waiting import looked_for
 
+from bgfetch.core.model import State
 from bgfetch.daemon.routes import ROUTES, Route
 from bgfetch.wire import Json
 
@@ -154,16 +156,17 @@ def target(home: Path) -> Iterator[Target]:
         assert uid == _UID
         path = f"/v1/registrations/{uid}"
         daemon.call("PATCH", path, {"wish": "pause"})
-        until(lambda: daemon.call("GET", path)["state"] == "paused")
+        daemon.is_in(uid, State.PAUSED)
         with daemon.events(client="app", scope="app") as told:
             next(told)
-            # The store hears a moment later than who asks; from then on nothing changes by itself.
-            until(
+            # From then on nothing changes by itself.
+            looked_for(
                 lambda: any(
                     "'paused'" in str(table["registrations"])
                     for table in _rows(home)
                     if "registrations" in table
-                )
+                ),
+                because="nobody is told when the store has heard what they were told",
             )
             yield Target(daemon, port, (home / "daemon" / "token").read_text("ascii"))
     finally:

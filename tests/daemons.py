@@ -9,33 +9,34 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import has_ended
+
 from bgfetch.address import Address
 from bgfetch.client.connection import Connection, Event
+from bgfetch.core.model import State
 from bgfetch.database import Database
 from bgfetch.errors import DaemonNotRunning
 from bgfetch.registrations.sqlite import SqliteRegistrations
 from bgfetch.wire import Hello, Json
 from bgfetch.wiring import Wiring
+from bgfetch.worker.mailbox import Mailbox
 
-__all__ = ["DaemonProcess", "stop", "until"]
+__all__ = ["DaemonProcess", "is_ready", "stop"]
 
 _ROOT = Path(__file__).resolve().parents[1]
-_STEP = 0.01
 
 
-def until(said: Callable[[], Any], *, within: float = 10.0) -> Any:
-    """What it gives once that is true; AssertionError when it is not in time."""
-    end = time.monotonic() + within
-    while not (value := said()):
-        assert time.monotonic() < end, f"it did not happen within {within:g} s"
-        time.sleep(_STEP)
-    return value
+def is_ready(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the daemon says that it answers; False where it ends before."""
+    assert process.stderr is not None
+    return any(b" answers; " in line for line in process.stderr)
 
 
 class DaemonProcess:
@@ -76,12 +77,11 @@ class DaemonProcess:
         )
         if wait:
             self.process = process
-            until(self.answers)
+            assert is_ready(process), process.communicate()
         return process
 
     def answers(self) -> Hello | None:
-        """The handshake, or None while nobody answers."""
-        assert self.process is None or self.process.poll() is None, self.process.communicate()
+        """The handshake, or None where nobody answers."""
         try:
             return self.connection.hello()
         except DaemonNotRunning:
@@ -109,22 +109,53 @@ class DaemonProcess:
 
     def settled(self, uid: int, *, within: float = 15.0) -> Json:
         """The registration, once it is over."""
+        return self.is_in(uid, State.SETTLED, within=within)
 
-        def over() -> Json | None:
-            found = self.call("GET", f"/v1/registrations/{uid}")
-            return found if found["state"] == "settled" else None
+    def logged(self, *names: str, within: float = 15.0, **query: str) -> Event:
+        """The first line of the log that is called so, once it is written."""
+        with self.events(after=0, within=within, **query) as told:
+            for event in told:
+                if event.name == "log" and event.data["name"] in names:
+                    return event
+        raise AssertionError(f"no line {' or '.join(names)} within {within:g} s")
 
-        found: Json = until(over, within=within)
-        return found
+    def reaches(self, uid: int, said: Callable[[Json], Any], *, within: float = 15.0) -> Json:
+        """The registration once this is so of it; it is looked at whenever anything is told of it."""
+        row: Json = {}
+        with self.events(after=0, within=within, registration=str(uid)) as told:
+            for event in told:
+                if event.name in ("log", "progress"):
+                    row = self.call("GET", f"/v1/registrations/{uid}")
+                    if said(row):
+                        return row
+        raise AssertionError(f"not within {within:g} s: {row}")
+
+    def holds(self, uid: int, count: int = 1, *, within: float = 15.0) -> Json:
+        """The registration once so many bytes have come."""
+        return self.reaches(uid, lambda row: row["downloaded"] >= count, within=within)
+
+    def is_in(self, uid: int, state: State, *, within: float = 15.0) -> Json:
+        """The registration once it is in this state."""
+        return self.reaches(uid, lambda row: row["state"] == state, within=within)
+
+    def leave_message(self, scope: str, data: object) -> None:
+        """Put it into the mailbox of the scope: the first app that is connected gets it, and so knows that it is."""
+        with self.store() as store:
+            Mailbox(store._database).put(scope, data, now=time.time())
 
     @contextmanager
-    def events(self, *, after: int | None = None, **query: str) -> Iterator[Iterator[Event]]:
-        """What it tells from now on."""
+    def events(
+        self, *, after: int | None = None, within: float = 60.0, **query: str
+    ) -> Iterator[Iterator[Event]]:
+        """What it tells from now on, for so many seconds."""
         stream = self.connection.stream("/v1/events", query=query, last_event_id=after)
         told = iter(stream)
+        bound = threading.Timer(within, stream.close)
+        bound.start()
         try:
             yield told
         finally:
+            bound.cancel()
             stream.close()
             with suppress(DaemonNotRunning):
                 for _rest in told:  # its end gives the socket back
@@ -164,8 +195,8 @@ class DaemonProcess:
 
     def close(self) -> None:
         """End it if it runs."""
-        if self.process is not None and self.process.poll() is None:
-            self.signal(signal.SIGTERM)
+        if self.process is not None:
+            self.process.terminate()
             try:
                 self.ended(within=5.0)
             except subprocess.TimeoutExpired:
@@ -177,4 +208,4 @@ def stop(wiring: Wiring) -> None:
     hello = wiring.daemon.if_running("GET", "/v1/")
     if hello is not None:
         wiring.daemon.if_running("POST", "/v1/stop", {})
-        until(lambda: not Path(f"/proc/{hello['pid']}").exists())
+        assert has_ended(hello["pid"])

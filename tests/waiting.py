@@ -5,6 +5,7 @@ Imported by tests as `tests.waiting`: pytest is run as `python -m pytest` from t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import time
@@ -13,7 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-__all__ = ["Pipe", "has_ended", "looked_for"]
+from bgfetch.core.model import Progress
+from bgfetch.registration import BackgroundFetchRegistration
+
+__all__ = ["Pipe", "has_ended", "lasts", "looked_for", "reached"]
 
 _PATIENCE: Final = 15.0  # seconds
 _STEP: Final = 0.01
@@ -70,6 +74,25 @@ def has_ended(pid: int, *, within: float = _PATIENCE) -> bool:
 
 def _readable(end: int, within: float) -> bool:
     return bool(select.select([end], [], [], within)[0])
+
+
+async def reached(
+    registration: BackgroundFetchRegistration,
+    said: Callable[[Progress], object],
+    *,
+    within: float = _PATIENCE,
+) -> None:
+    """Return when this is so of its progress; AssertionError when it is over before, TimeoutError when it takes longer."""
+    async with asyncio.timeout(within):
+        async for progress in registration:
+            if said(progress):
+                return
+    raise AssertionError("it was over before")
+
+
+def lasts(seconds: float) -> None:
+    """Let a fault last so long, where its length is what is tested: an outage that is over before it is noticed is none."""
+    time.sleep(seconds)
 
 
 def looked_for(said: Callable[[], T], *, because: str, within: float = _PATIENCE) -> T:

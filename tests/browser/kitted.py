@@ -23,7 +23,11 @@ PAGE = """<!doctype html><meta charset=utf-8><title>kit</title><script src=/bgfe
     globalThis.said = []
     globalThis.sha256 = async bytes => [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))]
         .map(it => it.toString(16).padStart(2, "0")).join("")
-    new BroadcastChannel("bgfetch").onmessage = ({data}) => { if (data.type === "progress") said.push(data) }
+    new BroadcastChannel("bgfetch").onmessage = ({data}) => {
+        if (data.type !== "progress") return
+        said.push(data)
+        dispatchEvent(new Event("said"))
+    }
 </script><body>"""
 
 WORKER = """
@@ -88,8 +92,26 @@ class Kitted:
         found: list[str] = self.run("return said.filter(it => it.failureDetail).map(it => it.failureDetail)")
         return found
 
+    def controlled(self) -> None:
+        """Wait until the worker is the one of this page."""
+        self.run("""
+            const {serviceWorker} = navigator
+            if (!serviceWorker.controller)
+                await new Promise(done => serviceWorker.addEventListener("controllerchange", done, {once: true}))
+        """)
+
+    def says(self, condition: str) -> Any:
+        """What the condition gives for the first progress of which it is true; `it` is the progress."""
+        return self.run(f"""
+            const found = () => {{ for (const it of said) {{ const value = {condition}; if (value) return value }} }}
+            while (!found()) await new Promise(done => addEventListener("said", done, {{once: true}}))
+            return found()
+        """)
+
     def until(self, condition: str, **values: Any) -> Any:
-        """The value of an expression in the page once it is true; looked at when progress comes."""
+        """The value of an expression in the page once it is true; looked at again and again, for what a worker or another
+        tab does to IndexedDB and the Cache Storage the browser tells nobody.
+        """
         return self.run(
             f"""for (;;) {{
                 const value = await ({condition})

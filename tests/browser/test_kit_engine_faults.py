@@ -140,18 +140,17 @@ def test_busy(kitted: Kitted, site: Site) -> None:
     model.faults.refuse = 2
     model.faults.retry_after = "2"
     kitted.start(MODEL)
-    until = kitted.until("said.find(it => it.state === 'waiting-retry' && it.until)?.until - Date.now()")
-    assert until < 2100
+    assert kitted.says("it.state === 'waiting-retry' && it.until && it.until - Date.now()") < 2100
     assert kitted.ends()["records"][0]["sha256"] == model.sha256
 
 
 def test_away(kitted: Kitted, site: Site) -> None:
     """What a page first begins while its own server cannot be reached is begun when it can."""
     model = site.model(MODEL, SIZE)
-    kitted.until("navigator.serviceWorker.controller")
+    kitted.controlled()
     site.down()
     kitted.start(MODEL)
-    kitted.until("said.some(it => it.state.startsWith('waiting'))")
+    kitted.says("it.state.startsWith('waiting')")
     site.up()
     assert kitted.ends()["records"][0]["sha256"] == model.sha256
 

@@ -39,7 +39,7 @@ def test_offline(kitted: Kitted, site: Site) -> None:
     site.wait(lambda: model.sent > SEGMENT)
     kitted.run("globalThis.net = new BroadcastChannel('test'); net.postMessage(false)")
     site.down()
-    assert kitted.until("said.find(it => it.state === 'waiting-network')?.until") > 0
+    assert kitted.says("it.state === 'waiting-network' && it.until") > 0
     site.up()
     model.faults.rate = 0
     kitted.run("net.postMessage(true); dispatchEvent(new Event('online'))")

@@ -36,7 +36,7 @@ def stored(kitted: Kitted, site: Site) -> Model:
         """
     )
     kitted.ends()
-    kitted.until("navigator.serviceWorker.controller")
+    kitted.controlled()
     return model
 
 
@@ -86,7 +86,9 @@ def test_beside_an_app(kitted: Kitted, site: Site) -> None:
     kitted.run("""
         const worker = await navigator.serviceWorker.ready
         await worker.update()
-        while (worker.installing || worker.waiting || worker.active.state !== "activated") await new Promise(done => setTimeout(done, 20))
+        const newest = worker.installing || worker.waiting || worker.active
+        while (newest.state !== "activated")
+            await new Promise(done => newest.addEventListener("statechange", done, {once: true}))
     """)
     model = stored(kitted, site)
     kitted.until("kit.outbox().then(it => !it.length)")

@@ -15,7 +15,6 @@ from tests.waiting import Pipe
 
 import bgfetch
 from bgfetch.api import App
-from bgfetch.core.model import Progress
 from bgfetch.manager import BackgroundFetchManager
 from bgfetch.registration import BackgroundFetchRegistration
 from bgfetch.response import off_loop
@@ -134,14 +133,3 @@ def _bell(scope: str) -> Iterator[asyncio.Event]:
             loop.remove_reader(pipe.fileno())
     finally:
         bell(scope).unlink()
-
-
-async def reached(
-    registration: BackgroundFetchRegistration, said: Callable[[Progress], bool], *, within: float = _PATIENCE
-) -> None:
-    """Return when this is so of its progress; AssertionError when it is over before, or not in time."""
-    async with asyncio.timeout(within):
-        async for progress in registration:
-            if said(progress):
-                return
-    raise AssertionError("it was over before")

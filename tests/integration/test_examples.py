@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
 
 from bgfetch.testing import Exchange, OriginServer, plain
 
@@ -94,7 +94,7 @@ def test_an_app_hands_over_and_leaves(tmp_path: Path) -> None:
 
         try:
             assert app()[:2] == (0, "model is on its way; this app ends now\n")
-            until(lambda: "acknowledged" in home.command("events", "--json").stdout)
+            home.logged("acknowledged")
             assert len(home.call("GET", "/v1/registrations")["registrations"]) == 1
             code, out, err = app()
         finally:

@@ -41,7 +41,11 @@ def run(*, port: int | None, service: bool) -> int:
     with opened() as wiring:
         settings = wiring.settings
     watched = service or bool(os.environ.get("INVOCATION_ID"))
-    return Daemon(settings, service=watched, port=port or 0).run()
+
+    def ready() -> None:
+        say(f"the daemon of {settings.home} answers; Ctrl-C ends it")
+
+    return Daemon(settings, service=watched, port=port or 0, ready=ready).run()
 
 
 @daemon.command()

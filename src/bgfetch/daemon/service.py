@@ -10,7 +10,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,6 +33,10 @@ _LOOK: Final = 5.0  # s between looks at whether anybody needs the daemon
 _LAST: Final = 1.0  # s for those who are being answered when it ends
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Daemon:
     """The daemon of a home.
@@ -41,11 +45,13 @@ class Daemon:
         settings: How to behave, and where.
         service: Whether something else keeps it running, so that it does not end by itself.
         port: TCP port of loopback for browsers; 0 for none.
+        ready: Called once clients can connect.
     """
 
     settings: Settings
     service: bool = False
     port: int = 0
+    ready: Callable[[], None] = _nothing
 
     def run(self) -> int:
         """Be the daemon until told to end; the process's exit code.
@@ -103,6 +109,7 @@ async def _serve(daemon: Daemon, instance: Instance, listening: list[socket.sock
         serving = asyncio.create_task(server.serve(sockets=listening))
         _LOG.info("bgfetch %s began, process %d, for %s", __version__, os.getpid(), daemon.settings.home)
         state.begin()
+        daemon.ready()
         watching = asyncio.create_task(life.watch())
         await asyncio.wait(
             [serving, asyncio.create_task(ending.asked.wait())], return_when=asyncio.FIRST_COMPLETED

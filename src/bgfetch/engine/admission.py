@@ -237,12 +237,15 @@ class Admission:
                 if now != version:
                     version = now
                     woken = True
-                    for watcher in self._watchers:
-                        watcher()
+                    self._tell()
                 if woken or (self._not_before and self._clock.monotonic() >= retry_at):
                     retry_at = self._clock.monotonic() + _AGAIN
                     self._fill()
             self._woken.wait(_POLL)
+
+    def _tell(self) -> None:
+        for watcher in self._watchers:
+            watcher()
 
     def _fill(self) -> None:
         held = self._runner.held
@@ -304,6 +307,7 @@ class Admission:
         )
         if not self._runner.set_aside(uid, "secrets-missing", detail):
             return False
+        self._tell()  # what this thread writes is no news to its own connection
         self._incomplete.add(uid)
         del self._not_before[uid]
         return True

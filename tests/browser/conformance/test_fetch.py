@@ -107,7 +107,7 @@ class TestFetch:
 
     @case("recordsAvailable is false after onbackgroundfetchsuccess finishes execution.")
     def test_records_go(self, page: Page) -> None:
-        """It flips when the handler has ended, and then no record can be asked for."""
+        """It flips when the handler has ended, of which nobody is told, and then no record can be asked for."""
         id_ = page.start(FEATURE)
         assert page.heard(id_)["value"][0]["text"] == TEXT
         said = page.run("""

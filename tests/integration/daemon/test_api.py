@@ -6,7 +6,8 @@ import base64
 import hashlib
 
 import pytest
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
+from tests.waiting import looked_for
 
 from bgfetch.core.identity import request_key
 from bgfetch.core.model import Request, State
@@ -80,15 +81,15 @@ def test_wishes_and_amendments(daemon: DaemonProcess, server: OriginServer) -> N
     server.rate = 100_000.0
     uid = daemon.fetch(server.url)
     path = f"/v1/registrations/{uid}"
-    until(lambda: daemon.call("GET", path)["state"] == "running")
+    daemon.is_in(uid, State.RUNNING)
     daemon.call("PATCH", path, {"wish": "pause"})
-    until(lambda: daemon.call("GET", path)["state"] == "paused")
+    daemon.is_in(uid, State.PAUSED)
     with pytest.raises(InvalidState):
         daemon.call("DELETE", path)
     shown = daemon.call("PATCH", path, {"title": "New", "options": {"priority": 5}})
     assert (shown["title"], shown["options"]) == ("New", {"priority": 5})
     daemon.call("PATCH", path, {"wish": "run"})
-    until(lambda: daemon.call("GET", path)["state"] == "running")
+    daemon.is_in(uid, State.RUNNING)
     assert daemon.call("PATCH", "/v1/registrations", {"wish": "abort"}, scope="other") == {"changed": []}
     assert daemon.call("PATCH", "/v1/registrations", {"wish": "abort"}, scope="app") == {"changed": [uid]}
     assert daemon.settled(uid)["failure_reason"] == "aborted"
@@ -144,12 +145,17 @@ def test_snapshot_first(daemon: DaemonProcess, server: OriginServer) -> None:
 
 def test_messages_to_clients(daemon: DaemonProcess) -> None:
     """A client that is connected is listed, gets what is sent to it, and is gone when it goes."""
+    daemon.leave_message("app", "you are connected")
     with daemon.events(client="page", scope="app") as told:
-        until(lambda: daemon.call("GET", "/v1/clients", scope="app")["clients"])
+        assert next(told).name == "message"
+        assert daemon.call("GET", "/v1/clients", scope="app")["clients"]
         daemon.call("POST", "/v1/clients/page/messages", {"data": {"n": 1}, "from": "worker"})
         event = next(each for each in told if each.name == "message")
         assert event.data == {"from": "worker", "data": {"n": 1}}
-    until(lambda: not daemon.call("GET", "/v1/clients")["clients"])
+    looked_for(
+        lambda: not daemon.call("GET", "/v1/clients")["clients"],
+        because="nobody is told that a client has gone",
+    )
 
 
 def test_goodbye(daemon: DaemonProcess) -> None:
@@ -164,7 +170,7 @@ def test_rate_is_changed_live(daemon: DaemonProcess, server: OriginServer) -> No
     """A limit holds for what is under way, and its end, too."""
     assert daemon.call("PATCH", "/v1/settings", {"limit_rate": 200_000})["limit_rate"] == 200_000
     uid = daemon.fetch(server.url)
-    until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["downloaded"])
+    daemon.holds(uid)
     assert daemon.call("GET", f"/v1/registrations/{uid}")["state"] == "running"
     daemon.call("PATCH", "/v1/settings", {"limit_rate": 0})
     assert daemon.settled(uid)["result"] == "success"

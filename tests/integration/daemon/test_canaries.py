@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from tests.canaries import Canary, sightings
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
 
+from bgfetch.core.model import State
 from bgfetch.errors import BgfetchError
 from bgfetch.testing import Exchange, OriginServer, text_reply
 
@@ -145,7 +146,8 @@ def test_none_is_left_and_no_handler_inherits_one(
     uid = daemon.call("POST", "/v1/registrations", asked(server.url_of(path)))["uid"]
     over = daemon.settled(uid)
     assert over["result"] == ("success" if path == "/model" else "failure")
-    handled = until(out.read_text)
+    daemon.logged("acknowledged")
+    handled = out.read_text()
     assert f"Bearer {TOKEN.value}" in str(
         server.behaviour.seen if hasattr(server, "behaviour") else server.requests
     )
@@ -160,13 +162,13 @@ def test_none_is_left_by_kill_restart_and_abort(daemon: DaemonProcess, server: O
     daemon.start()
     server.rate = 40_000.0  # under way however long the looks take
     uid = daemon.call("POST", "/v1/registrations", asked(server.url_of("/model")))["uid"]
-    until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["downloaded"])
+    daemon.holds(uid)
     found = sightings(ALL, home=daemon.home, said=everything_told(daemon), pids=processes())
     assert found == []
     daemon.kill()
     daemon.process = None
     assert daemon.command("daemon", "start").returncode == 0
-    until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["state"] == "paused")
+    daemon.is_in(uid, State.PAUSED)
     assert seen(daemon) == []
     daemon.call("PATCH", f"/v1/registrations/{uid}", {"wish": "abort"})
     daemon.settled(uid)

@@ -9,17 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.daemons import DaemonProcess, stop, until
+from tests.daemons import DaemonProcess, stop
+from tests.waiting import has_ended, reached
 
 import bgfetch
 import bgfetch.blocking
 from bgfetch.api import App
 from bgfetch.config import load
-from bgfetch.registrations.port import LoggedEvent
 from bgfetch.testing import OriginServer
 from bgfetch.wiring import Wiring
 
@@ -44,17 +43,15 @@ def home(idle: DaemonProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemo
 
 
 def pid_of(home: DaemonProcess) -> int:
-    """The process of the daemon, once it answers."""
-    hello = until(home.answers)
-    assert isinstance(hello.pid, int)
-    return hello.pid
+    """The process of the daemon."""
+    return home.connection.hello().pid
 
 
 def kill(home: DaemonProcess) -> None:
     """End the daemon as the power does."""
     pid = pid_of(home)
     os.kill(pid, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{pid}").exists())
+    assert has_ended(pid)
 
 
 def holds(home: DaemonProcess, count: int) -> bool:
@@ -94,14 +91,13 @@ def test_the_same_registration_is_one_object_and_its_attributes_follow(server: O
     asyncio.run(story())
 
 
-@pytest.mark.usefixtures("home")
-def test_no_progress_is_missed_between_get_and_listening(server: OriginServer) -> None:
+def test_no_progress_is_missed_between_get_and_listening(home: DaemonProcess, server: OriginServer) -> None:
     """Whoever begins to listen after it has settled is told that it has, and how."""
 
     async def story() -> None:
         async with bgfetch.connect("app") as app:
             made = await app.background_fetch.fetch("m", server.url)
-            await asyncio.to_thread(until, lambda: made.records()[0].result)
+            await asyncio.to_thread(home.settled, made.uid)
             (last,) = [progress async for progress in made]
             assert last.result is bgfetch.Result.SUCCESS
 
@@ -137,13 +133,14 @@ def test_pause_resume_abort_and_options_reach_the_daemon(server: OriginServer) -
 
     async def story(app: App) -> None:
         made = await app.background_fetch.fetch("m", server.url)
-        await asyncio.to_thread(until, lambda: made.downloaded)
+        await reached(made, lambda progress: progress.downloaded)
         assert await made.pause()
-        await asyncio.to_thread(until, lambda: made.state is bgfetch.State.PAUSED)
+        await reached(made, lambda progress: progress.state is bgfetch.State.PAUSED)
+        assert made.state is bgfetch.State.PAUSED
         await made.set_priority(7)
         await made.set_limit_rate(100_000)
         assert await made.resume()
-        await asyncio.to_thread(until, lambda: made.state is bgfetch.State.RUNNING)
+        await reached(made, lambda progress: progress.state is bgfetch.State.RUNNING)
         assert await made.abort()
         assert await made.wait() is bgfetch.Result.FAILURE
         assert made.failure_reason is bgfetch.FailureReason.ABORTED
@@ -169,20 +166,15 @@ def test_without_async(server: OriginServer) -> None:
 
 def test_messages_reach_the_application_that_is_there(home: DaemonProcess) -> None:
     """What is posted to a client arrives once, in order."""
+    home.leave_message("app", "you are connected")
 
     async def story() -> None:
         async with bgfetch.connect("app") as app:
             messages = app.messages()
-            first = asyncio.ensure_future(anext(messages))
-            await asyncio.to_thread(until, home.answers)
-            await asyncio.to_thread(until, lambda: home.call("GET", "/v1/clients", scope="app")["clients"])
+            assert await anext(messages) == "you are connected"
             for number in range(3):
                 home.call("POST", f"/v1/clients/{app.id}/messages", {"data": {"n": number}, "from": "test"})
-            assert [await first, await anext(messages), await anext(messages)] == [
-                {"n": 0},
-                {"n": 1},
-                {"n": 2},
-            ]
+            assert [await anext(messages) for _ in range(3)] == [{"n": 0}, {"n": 1}, {"n": 2}]
 
     asyncio.run(story())
 
@@ -207,31 +199,24 @@ def test_a_worker_that_an_application_registered_is_run_by_the_daemon(
     """It is found where the application found it, puts the response away, renames it and tells who is there."""
     (tmp_path / "story_worker.py").write_text(_WORKER, "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    home.leave_message("app", "you are connected")
 
     async def story() -> str:
         async with bgfetch.connect("app") as app:
             await app.register("story_worker")
             messages = app.messages()
-            told = asyncio.ensure_future(anext(messages))
-            await asyncio.to_thread(until, home.answers)
-            await asyncio.to_thread(until, lambda: home.call("GET", "/v1/clients", scope="app")["clients"])
+            assert await anext(messages) == "you are connected"
             made = await app.background_fetch.fetch("m", server.url, title="on its way")
-            assert await told == {"id": "m"}
+            assert await anext(messages) == {"id": "m"}
             found = await (await app.caches.open("models")).match(server.url)
             assert found is not None
-            await asyncio.to_thread(until, lambda: made.title == "here")
+            assert made.title == "here"
             return str(found.path)
 
     assert Path(asyncio.run(story())).stat().st_size == SIZE
-    until(lambda: any(line.name == "acknowledged" for line in events_of(home)))
+    home.logged("acknowledged")
     log = home.address.worker_log("app").read_text("utf-8")
     assert "Error" not in log
-
-
-def events_of(home: DaemonProcess) -> list[LoggedEvent]:
-    """What happened."""
-    with home.store() as store:
-        return store.events()
 
 
 def test_an_application_outlives_a_restart_of_its_daemon(home: DaemonProcess, server: OriginServer) -> None:
@@ -266,7 +251,7 @@ def test_a_daemon_that_was_told_to_end_is_not_started_again_by_who_listens(
     async def story() -> None:
         async with bgfetch.connect("app") as app:
             made = await app.background_fetch.fetch("m", server.url)
-            await asyncio.to_thread(until, lambda: made.downloaded)
+            await reached(made, lambda progress: progress.downloaded)
             waiting = asyncio.ensure_future(made.wait())
             said = await asyncio.to_thread(home.command, "daemon", "stop")
             assert said.returncode == 0
@@ -285,8 +270,9 @@ def test_a_script_ends_the_daemon_is_killed_three_times_and_the_model_arrives(
     server.rate = 800_000
     script = _SCRIPT.format(url=server.url, sha256=server.content.sha256)
     subprocess.run([sys.executable, "-c", script], env=home.environ, check=True, timeout=15)
-    for part in (1, 2, 3):
-        until(partial(holds, home, part * SIZE // 5))
+    (row,) = home.call("GET", "/v1/registrations")["registrations"]
+    for count in (SIZE // 5, 2 * SIZE // 5, 3 * SIZE // 5):
+        home.holds(row["uid"], count)
         kill(home)
         assert home.command("daemon", "start").returncode == 0
     ended = home.command("wait", "m", "--json")

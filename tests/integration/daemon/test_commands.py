@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
 
 from bgfetch.testing import OriginServer
 
@@ -29,10 +29,7 @@ def test_ctrl_c_detaches(home: DaemonProcess, server: OriginServer) -> None:
     asking = subprocess.Popen(
         command, env=home.environ, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    until(home.connection.address.facts.exists)
-    until(home.answers)
-    until(lambda: home.call("GET", "/v1/registrations", active="1")["registrations"])
-    until(lambda: server.bytes_sent)
+    assert server.wait_for(lambda: server.bytes_sent)
     asking.send_signal(signal.SIGINT)
     _out, err = asking.communicate(timeout=10)
     assert asking.returncode == 130
@@ -63,7 +60,7 @@ def test_detach_prints_the_id_and_leaves(home: DaemonProcess, server: OriginServ
 
 def test_all_of_a_scope(home: DaemonProcess, server: OriginServer) -> None:
     """`--all --scope` means those of the scope and no others; each is told as JSON."""
-    server.rate = 200_000
+    server.rate = 20_000  # under way however long the commands take
     for id_, scope in (("a", "one"), ("b", "one"), ("c", "two")):
         home.command("get", server.url_of("/model.bin") + f"?{id_}", "-d", "--id", id_, "--scope", scope)
     paused = [
@@ -84,18 +81,24 @@ def test_all_of_a_scope(home: DaemonProcess, server: OriginServer) -> None:
 
 def test_watch_and_events_follow_until_it_is_over(home: DaemonProcess, server: OriginServer) -> None:
     """Both see what happens while they look on, and need no terminal for it."""
-    server.rate = 1.5e6
+    server.rate = 100_000
     home.command("get", server.url, "-d", "--id", "m")
-    following = subprocess.Popen(
-        [sys.executable, "-m", "bgfetch", "events", "--follow", "--json"],
-        env=home.environ,
-        stdout=subprocess.PIPE,
-        text=True,
+    following, watching = (
+        subprocess.Popen(
+            [sys.executable, "-m", "bgfetch", *arguments, "--json"],
+            env=home.environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for arguments in (("events", "--follow"), ("watch", "m"))
     )
-    told = [json.loads(line) for line in home.command("watch", "m", "--json").stdout.splitlines()]
-    assert (told[-1]["state"], told[-1]["result"]) == ("settled", "success")
-    assert any(each["rate"] > 0 for each in told)
     assert following.stdout is not None
+    assert watching.stdout is not None
+    while json.loads(watching.stdout.readline())["rate"] == 0:
+        pass
+    server.rate = 0.0
+    last = json.loads(watching.communicate(timeout=15)[0].splitlines()[-1])
+    assert (last["state"], last["result"]) == ("settled", "success")
     names = []
     while "backgroundfetchsuccess" not in names:
         names.append(json.loads(following.stdout.readline())["name"])

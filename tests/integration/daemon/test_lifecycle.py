@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
+from tests.waiting import has_ended, looked_for
 
+from bgfetch.core.model import State
 from bgfetch.errors import CacheError
 from bgfetch.testing import OriginServer
 
@@ -25,15 +27,16 @@ def test_exactly_one_of_many(idle: DaemonProcess) -> None:
     """Of many that are started at once one runs, and the others say which."""
     started = [idle.start(wait=False) for _ in range(_AT_ONCE)]
     try:
-        winner = until(idle.answers).pid
-        ended = until(
-            lambda: [it for it in started if it.poll() is not None and it.pid != winner][: _AT_ONCE - 1]
+        said = {it: it.stderr.readline() for it in started if it.stderr is not None}
+        (winner,) = [it for it, line in said.items() if b" answers; " in line]
+        idle.process = winner
+        assert idle.connection.hello().pid == winner.pid
+        assert {it.wait(10) for it in started if it is not winner} == {2}
+        assert all(
+            str(winner.pid).encode() in line or b"just beginning" in line
+            for line in said.values()
+            if line != said[winner]
         )
-        assert len(until(lambda: [it for it in started if it.poll() is not None][_AT_ONCE - 2 :]) or ended)
-        assert {it.returncode for it in started if it.pid != winner} == {2}
-        (lives,) = [it for it in started if it.poll() is None]
-        assert lives.pid == winner
-        idle.process = lives
     finally:
         for each in started:
             if each is not idle.process:
@@ -99,7 +102,7 @@ def test_ends_at_once_and_goes_on(daemon: DaemonProcess, server: OriginServer, n
     """A signal ends it within two seconds, and the next one goes on from the byte."""
     server.rate = 1_000_000.0
     uid = daemon.fetch(server.url)
-    until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["downloaded"] > 500_000)
+    daemon.holds(uid, 500_001)
     began = time.monotonic()
     daemon.signal(number)
     assert daemon.ended() == 0
@@ -115,19 +118,14 @@ def test_ends_at_once_and_goes_on(daemon: DaemonProcess, server: OriginServer, n
     assert server.bytes_sent < (3 << 20) + (1 << 20)
 
 
-def held_at(daemon: DaemonProcess, uid: int, count: int) -> None:
-    """Wait until more than so many bytes have come."""
-    until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["downloaded"] > count)
-
-
 def test_killed_three_times(daemon: DaemonProcess, server: OriginServer) -> None:
     """Whatever kills it, the next one goes on with what is unfinished, and little is fetched twice."""
     server.rate = 700_000.0
     digest = hashlib.sha256(server.content.data).hexdigest()
     request = {"url": server.url, "integrity": f"sha256:{digest}"}
     uid = daemon.call("POST", "/v1/registrations", {"scope": "app", "id": "x", "requests": [request]})["uid"]
-    for part in (1, 2, 3):
-        held_at(daemon, uid, part * 600_000)
+    for count in (600_000, 1_200_000, 1_800_000):
+        daemon.holds(uid, count)
         daemon.kill()
         daemon.start()
     assert daemon.settled(uid)["result"] == "success"
@@ -138,13 +136,11 @@ def test_ends_when_nobody_needs_it(tmp_path: Path, server: OriginServer) -> None
     daemon = DaemonProcess(tmp_path / "home", {"BGFETCH_DAEMON_LINGER": "1s"})
     try:
         server.rate = 1_000_000.0
-        daemon.start()
+        process = daemon.start()
         uid = daemon.fetch(server.url)
         assert daemon.settled(uid)["result"] == "success"
         with daemon.events(client="app", scope="app"):
-            enough = time.monotonic() + 2.0
-            until(lambda: time.monotonic() > enough)
-            assert daemon.answers()
+            assert not has_ended(process.pid, within=2.0)
         assert daemon.ended() == 0
         assert "nobody needs it" in daemon.log()
     finally:
@@ -161,7 +157,7 @@ def test_ends_when_its_home_is_deleted(tmp_path: Path, server: OriginServer, *, 
         if at_work:
             server.rate = 50_000.0
             uid = daemon.fetch(server.url)
-            until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["downloaded"])
+            daemon.holds(uid)
         shutil.rmtree(daemon.home)
         assert daemon.ended(within=15.0) == 0
         assert not daemon.home.exists()
@@ -190,10 +186,11 @@ def test_settings_are_read_again(daemon: DaemonProcess) -> None:
     """SIGHUP takes over what the file says now; a mistake in it changes nothing."""
     (daemon.home / "config.toml").write_text("limit_rate = 5000\n")
     daemon.signal(signal.SIGHUP)
-    until(lambda: daemon.call("GET", "/v1/settings")["limit_rate"] == 5000)
+    untold = "a signal is answered in the log only"
+    looked_for(lambda: daemon.call("GET", "/v1/settings")["limit_rate"] == 5000, because=untold)
     (daemon.home / "config.toml").write_text("limit_rate = much\n")
     daemon.signal(signal.SIGHUP)
-    until(lambda: "stay as they are" in daemon.log())
+    looked_for(lambda: "stay as they are" in daemon.log(), because=untold)
     assert daemon.call("GET", "/v1/settings")["limit_rate"] == 5000
 
 
@@ -254,7 +251,7 @@ def test_canary_secrets_are_nowhere(daemon: DaemonProcess, server: OriginServer)
         "environment": {"HF_TOKEN": f"{canary}-variable"},
     }
     uid = daemon.call("POST", "/v1/registrations", asked)["uid"]
-    until(lambda: daemon.call("GET", f"/v1/registrations/{uid}")["downloaded"])
+    daemon.holds(uid)
     assert daemon.connection.hello().restart_loses == ["the secrets of 'x'"]
     told = [daemon.call("GET", path) for path in ("/v1/registrations", f"/v1/registrations/{uid}/records")]
     assert canary not in str(told)
@@ -276,11 +273,11 @@ def test_without_its_secrets_it_rests(daemon: DaemonProcess, server: OriginServe
     request = {"url": server.url, "headers": [["authorization", "Bearer abc"]]}
     uid = daemon.call("POST", "/v1/registrations", {"scope": "app", "id": "x", "requests": [request]})["uid"]
     path = f"/v1/registrations/{uid}"
-    until(lambda: daemon.call("GET", path)["downloaded"])
+    daemon.holds(uid)
     daemon.kill()
     before = len(server.requests)
     daemon.start()
-    until(lambda: daemon.call("GET", path)["state"] == "paused")
+    daemon.is_in(uid, State.PAUSED)
     with daemon.store() as store:
         assert "authorization" in store.events(uid)[-1].detail
     assert len(server.requests) == before

@@ -24,8 +24,10 @@ from stat import S_ISREG
 from typing import Any, Final
 
 import pytest
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
+from tests.waiting import has_ended, lasts
 
+from bgfetch.core.model import State
 from bgfetch.registrations.port import EventType
 from bgfetch.testing import OriginServer
 
@@ -109,11 +111,14 @@ class Machine:
     """
 
     def __init__(self) -> None:
-        quiet = subprocess.DEVNULL
-        self._process = subprocess.Popen(["unshare", "-n", "sleep", "120"], stdout=quiet, stderr=quiet)
+        self._process = subprocess.Popen(
+            ["unshare", "-n", "sh", "-c", "echo; exec sleep 120"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
         self._enter = ["nsenter", "-t", str(self._process.pid), "-n"]
-        mine = Path("/proc/self/ns/net").readlink()
-        until(lambda: Path(f"/proc/{self._process.pid}/ns/net").readlink() != mine)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"\n"  # from within
         sh("ip link add out0 type veth peer name in0")
         sh(f"ip link set in0 netns {self._process.pid}")
         sh(f"ip addr add {_OUTER}/24 dev out0")
@@ -139,7 +144,7 @@ class Machine:
     def close(self) -> None:
         """End it; its links go with it."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
 
 class Home(DaemonProcess):
@@ -171,14 +176,14 @@ class Home(DaemonProcess):
         return row
 
     def held(self, count: int) -> None:
-        """Wait until so many bytes are on record."""
-        until(lambda: self.row()["downloaded"] >= count, within=30.0)
+        """Wait until so many bytes have come."""
+        self.holds(self.row()["uid"], count, within=30.0)
 
     def kill_daemon(self) -> None:
         """As the machine's power does, for this process."""
         pid = self.connection.hello().pid
         os.kill(pid, signal.SIGKILL)
-        until(lambda: self.answers() is None)
+        assert has_ended(pid)
 
     def leave(self) -> None:
         """End its daemon, and wait for that."""
@@ -222,7 +227,7 @@ def three_kills_and_an_outage(folder: Path) -> dict[str, Any]:
             after = outage(home, machine)
             home.held(5 * _SIZE // 8)
             offline = outage(home, machine, kill=True)
-            over = until(lambda: home.row()["state"] == "settled" and home.row(), within=40.0)
+            over = home.settled(home.row()["uid"], within=40.0)
             assert over["result"] == "success", over
             handled(home)
             figures = {
@@ -245,7 +250,7 @@ def three_kills_and_an_outage(folder: Path) -> dict[str, Any]:
 def handled(home: Home) -> None:
     """Wait until the event is acknowledged."""
     try:
-        until(lambda: "acknowledged" in lines(home), within=20.0)
+        home.logged("acknowledged", within=20.0)
     except AssertionError as error:
         log = home.address.worker_log("example-app")
         told = [home.say("events"), home.log(), log.read_text("utf-8") if log.exists() else "no handler ran"]
@@ -253,23 +258,18 @@ def handled(home: Home) -> None:
 
 
 def outage(home: Home, machine: Machine, *, kill: bool = False) -> float:
-    """Take the network away for a while; how long after its return the next byte was on record, in seconds."""
+    """Take the network away for a while; how long after its return the next byte had come, in seconds."""
     machine.link("down")
     back_at = time.monotonic() + _OUTAGE
     if kill:
         home.kill_daemon()
         home.say("daemon", "start")
-    until(lambda: time.monotonic() >= back_at)
-    held = home.row()["downloaded"]
+    lasts(max(0.0, back_at - time.monotonic()))
+    row = home.row()
     machine.link("up")
     returned = time.monotonic()
-    until(lambda: home.row()["downloaded"] > held)
+    home.holds(row["uid"], row["downloaded"] + 1)
     return time.monotonic() - returned
-
-
-def lines(home: Home) -> list[str]:
-    """The names of what happened."""
-    return [json.loads(line)["name"] for line in home.say("events", "--json").splitlines()]
 
 
 def stored(home: Home, path: Path, body: bytes) -> dict[str, Any]:
@@ -327,15 +327,13 @@ def away(folder: Path, text: str, host: str) -> dict[str, Any]:
     with OriginServer({"/model.gguf": b"x" * 100_000}) as origin, rule(text.format(port=origin.port)) as end:
         try:
             home.say("get", origin.url_of("/model.gguf", host=host), "--detach", "--id", "m")
-            until(lambda: home.row()["state"] == "waiting-network", within=30.0)
-            enough = time.monotonic() + 2.0  # into the pauses between its looks
-            until(lambda: time.monotonic() >= enough)
+            home.is_in(home.row()["uid"], State.WAITING_NETWORK, within=30.0)
+            lasts(2.0)  # into the pauses between its looks
             end()
             returned = time.monotonic()
-            until(lambda: origin.requests, within=20.0)
+            assert origin.wait_for(lambda: origin.requests, 20.0)
             began = time.monotonic() - returned
-            until(lambda: home.row()["state"] == "settled")
-            return {"began_after": began, "result": home.row()["result"]}
+            return {"began_after": began, "result": home.settled(home.row()["uid"])["result"]}
         finally:
             home.leave()
 

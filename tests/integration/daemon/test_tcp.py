@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
+from tests.waiting import looked_for
 
 
 def free_port() -> int:
@@ -79,4 +80,6 @@ def test_too_many_connections(port: tuple[DaemonProcess, int, str]) -> None:
     finally:
         for each in held:
             each.close()
-    until(lambda: asked(number, "/v1/")[0] == 401)
+    looked_for(
+        lambda: asked(number, "/v1/")[0] == 401, because="only the server sees that a connection has ended"
+    )

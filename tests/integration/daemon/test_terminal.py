@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess
 
 from bgfetch.testing import OriginServer
 
@@ -64,18 +64,18 @@ class Terminal:
     def end(self) -> int:
         """Take the rest; the exit code. A terminal whose only user is this test tells no end."""
         end = time.monotonic() + 10.0
-        while self.process.poll() is None:
-            self._read(min(end, time.monotonic() + 0.1))
-            assert time.monotonic() < end, self.seen
-        while self._read(time.monotonic()):
+        lives = os.pidfd_open(self.process.pid)
+        while self._read(end, lives):
             pass
-        return self.process.returncode
+        os.close(lives)
+        return self.process.wait(0)
 
-    def _read(self, until: float) -> bool:
-        ready, _, _ = select.select([self._ours], [], [], max(0.0, until - time.monotonic()))
-        if ready:
+    def _read(self, until: float, *others: int) -> bool:
+        """Take what is drawn next; False when nothing is in time, or something else comes first."""
+        ready, _, _ = select.select([self._ours, *others], [], [], max(0.0, until - time.monotonic()))
+        if self._ours in ready:
             self.seen += os.read(self._ours, 65536)
-        return bool(ready)
+        return self._ours in ready
 
     @property
     def is_whole(self) -> bool:
@@ -148,4 +148,4 @@ def test_a_table_is_one_line_for_each(daemon: DaemonProcess, server: OriginServe
         assert made.is_whole, made.seen
     finally:
         made.close()
-    until(lambda: daemon.call("PATCH", "/v1/registrations", {"wish": "abort"}) is not None)
+    daemon.call("PATCH", "/v1/registrations", {"wish": "abort"})

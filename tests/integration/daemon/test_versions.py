@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from tests.daemons import DaemonProcess, until
+from tests.daemons import DaemonProcess, is_ready
 
 from bgfetch.client.starting import Daemon
 from bgfetch.errors import ProtocolMismatch
@@ -30,9 +30,10 @@ def start(home: DaemonProcess, version: str, protocol: int = PROTOCOL) -> int:
     quiet = subprocess.DEVNULL
     home.process = subprocess.Popen(
         [sys.executable, "-c", _OTHER, version, str(protocol)],
-        env=home.environ, stdin=quiet, stdout=quiet, stderr=quiet,
+        env=home.environ, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE,
     )  # fmt: skip
-    hello = until(home.answers)
+    assert is_ready(home.process)
+    hello = home.connection.hello()
     assert (hello.version, hello.protocol) == (version, protocol)
     return home.process.pid
 
@@ -61,7 +62,7 @@ def test_an_older_one_makes_room_where_nothing_is_lost(
     server.rate = 1e6
     older = start(idle, _OLDER, protocol)
     uid = idle.fetch(server.url)
-    until(lambda: idle.call("GET", f"/v1/registrations/{uid}")["downloaded"] > 1 << 20)
+    idle.holds(uid, 1 << 20)
     try:
         version, pid = met(idle)
         assert (version, pid != older) == (__version__, True)
