@@ -52,6 +52,19 @@ def test_no_ranges(kitted: Kitted, site: Site) -> None:
     assert model.sent <= SIZE * 1.05
 
 
+def test_no_ranges_and_always_cut(kitted: Kitted, site: Site) -> None:
+    """Where each answer is the whole and breaks off at the same byte, what comes again is no progress: it ends, in words."""
+    reply = (KIT / "reply.js").read_text("utf-8")
+    assert "limit = 10" in reply
+    site.put("/bgfetch/reply.js", reply.replace("limit = 10", "limit = 3"))
+    model = site.model(MODEL, SIZE)
+    model.faults.ranges = False
+    model.faults.drop_every = 12 * MIB
+    kitted.start(MODEL)
+    assert kitted.ends(event="fail")["failureReason"] == "fetch-error"
+    assert len(site.seen(MODEL)) <= 5
+
+
 def test_new_tag(kitted: Kitted, site: Site) -> None:
     """The same bytes under another ETag cost nothing where a manifest tells that they are the same."""
     model = site.model(MODEL, SIZE)

@@ -32,6 +32,8 @@
     /** How often a segment was wrong. @type {Map<number, number>} */
     bad = new Map();
     stored = 0;
+    /** Most bytes that one answer from the beginning has brought: what comes again is no progress. */
+    furthest = 0;
     want = 2;
     best = 0;
     /** Whether the server has answered, and how often it seemed to forbid that. */
@@ -210,6 +212,7 @@
       const { manifest, entry, request } = this.it;
       await this.save({ restarts: this.it.restarts + 1 });
       if (this.it.restarts > RESTARTS) throw new Failure("fetch-error", `${words} That was the ${this.it.restarts}th time.`);
+      this.furthest = 0;
       const found = manifest ? await this.attempt(() => this.look(manifest)) : null;
       if (!found && entry) throw new Failure("fetch-error", `${words} And there is no manifest that says what it is now.`);
       if (!found) return this.forget();
@@ -412,7 +415,8 @@
       for (let chunk; (chunk = await body.read());) {
         total += chunk.length;
         if (size >= 0 && total > size) throw new Retry(`${kit.shown(request.url)} sent more than it had announced.`);
-        moved();
+        if (total > this.furthest) moved();
+        this.furthest = Math.max(this.furthest, total);
         for (; chunk.length; chunk = chunk.subarray(0)) {
           const some = chunk.subarray(0, segmentSize - part.got);
           part.bytes = roomy(part.bytes, part.got + some.length, segmentSize);
