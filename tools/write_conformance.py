@@ -57,7 +57,7 @@ PARTS = (
         },
     ),
 )
-DIFFERS = "differs"
+DIFFERS, UNTESTED = "differs", "not tried"
 
 
 @dataclass(slots=True)
@@ -87,18 +87,22 @@ class Collected:
             key = (str(of.args[0]), str(said.args[0]))
             case = self.cases.setdefault(key, Case(*key, _departures(said)))
             runner = next((each for each in self._part.columns if f"[{each}" in item.nodeid), "")
-            case.results.setdefault(runner, DIFFERS if said.kwargs.get(runner) else "pass")
+            untested = runner == "native" and said.kwargs.get("untested")
+            result = UNTESTED if untested else DIFFERS if said.kwargs.get(runner) else "pass"
+            case.results.setdefault(runner, result)
             self._of[item.nodeid] = (case, runner)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A case passes where set-up, test and tear-down of all its tests do; one that differs has to fail."""
         if not report.passed and not hasattr(report, "wasxfail"):
             case, runner = self._of[report.nodeid]
-            case.results[runner] = "FAIL"
+            if case.results[runner] != UNTESTED:
+                case.results[runner] = "FAIL"
 
 
 def _departures(said: pytest.Mark) -> str:
-    native = f"Chromium itself: {said.kwargs['native']}" if said.kwargs.get("native") else ""
+    why = said.kwargs.get("native") or said.kwargs.get("untested")
+    native = f"Chromium itself: {why}" if why else ""
     return "; ".join(filter(None, [str(said.kwargs.get("departs", "")), native]))
 
 

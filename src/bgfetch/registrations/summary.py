@@ -14,7 +14,7 @@ __all__ = ["Summary", "summaries"]
 
 _SQL: Final = """
 SELECT uid, scope, id, title, downloaded,
-       iif(download_total = 0 AND result = 'success', downloaded, download_total),
+       CASE WHEN download_total = 0 AND result = 'success' THEN downloaded ELSE download_total END,
        state, until, wish, result, failure_reason, created_at, settled_at
 FROM registrations
 WHERE (:scope IS NULL OR scope = :scope)

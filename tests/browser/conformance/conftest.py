@@ -21,7 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "wpt(file): the file of web-platform-tests the case is from")
     config.addinivalue_line(
         "markers",
-        "case(title, departs='', native=''): its title, how the polyfill differs, and how Chromium's own does",
+        "case(title, departs='', native='', untested=''): its title, how the polyfill differs, how Chromium's own does, or "
+        "why it is not tried there",
     )
 
 
@@ -31,6 +32,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         said = item.get_closest_marker("case")
         if said is not None and "[native" in item.nodeid:
             item.add_marker(pytest.mark.whole)  # Chromium's own changes only with Chromium
+        if said is not None and "[native" in item.nodeid and said.kwargs.get("untested"):
+            item.add_marker(pytest.mark.skip(reason=said.kwargs["untested"]))
         if said is not None and "[native" in item.nodeid and said.kwargs.get("native"):
             item.add_marker(pytest.mark.xfail(reason=said.kwargs["native"], strict=True))
 

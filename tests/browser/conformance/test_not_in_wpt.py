@@ -107,7 +107,9 @@ def test_chunked(reader: Page, model: Model) -> None:
 
 
 @case(
-    "A range of unknown total is gone on with", departs="by the standard it never succeeds", native="it fails"
+    "A range of unknown total is gone on with",
+    departs="by the standard it never succeeds",
+    untested="it asks for no range at first",
 )
 def test_unknown_total(reader: Page, model: Model) -> None:
     """The server says "*" for the total of a range that was not even asked for: one whole answer instead."""
@@ -119,8 +121,6 @@ def test_unknown_total(reader: Page, model: Model) -> None:
             reply = reply.but(content_range=f"bytes {start}-{stop - 1}/*")
         exchange.send(reply)
 
-    if reader.native:
-        pytest.fail("Chromium asks for no range at first, so this is not tried")
     reader.site.answer(MODEL, answer)
     reader.start(MODEL)
     succeeds(reader, model)
@@ -199,11 +199,9 @@ def test_total_met(page: Page) -> None:
         assert page.fetched(FEATURE, {"downloadTotal": total})["type"] == "backgroundfetchsuccess"
 
 
-@case("A click is told to the worker", native="a test cannot click the browser's own user interface")
+@case("A click is told to the worker", untested="a test cannot click the browser's own user interface")
 def test_click(page: Page) -> None:
     """With the registration, and without updateUI."""
-    if page.native:
-        pytest.fail("there is nothing to click in headless Chromium")
     page.start(SLOW, id="x")
     page.run("""
         const uid = globalThis[Symbol.for("bgfetch")].insides.get(kept.at(-1)).uid
