@@ -29,6 +29,7 @@ _FLAGS = (
     "--disable-sync",
     "--disable-dev-shm-usage",
     "--remote-debugging-port=0",
+    "--ignore-certificate-errors",  # those of the tests vouch for themselves
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -33,10 +34,13 @@ class Site:
     """Serves from the moment it is made until `close()`.
 
     "/" is an empty page, "/bgfetch/…" the kit, "/pages/…" the files beside this module, and what is put is where it was put.
+
+    Args:
+        tls: Context with a certificate, for https.
     """
 
-    def __init__(self) -> None:
-        self.server = OriginServer({"/": _BLANK.encode()}, self._answer)
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self.server = OriginServer({"/": _BLANK.encode()}, self._answer, tls=tls)
         self.models: dict[str, Model] = {}
         self.told: list[Any] = []
         self._answers: dict[str, Handler] = {}

@@ -72,7 +72,9 @@ class WebKit:
             "NO_AT_BRIDGE": "1",
         }
         self.process = Process(
-            [str(program()), "about:blank"], environ=environ, log=self.profile / "browser.log"
+            [str(program()), "--ignore-tls-errors", "about:blank"],
+            environ=environ,
+            log=self.profile / "browser.log",
         )
         self._wires: dict[str, Wire] = {}
         self._root = WebKitTab(self._next_wire())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import select
 import socket
 import ssl
@@ -11,10 +10,11 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 import pytest
+from tests.certificates import server_context
 from tests.lab import QUICK, Ended, Lab, asking
 
 from bgfetch.core.model import FailureReason, Result
@@ -323,28 +323,4 @@ def test_what_was_public_does_not_lead_inwards(tmp_path: Path) -> None:
 def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
     """A server context with a certificate of our own for "localhost", and the file that vouches for it."""
     pem = tmp_path_factory.mktemp("tls") / "server.pem"
-    pem.write_bytes(certificate())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context, pem
-
-
-def certificate() -> bytes:
-    """A key and a certificate for "localhost" that a day will end, in PEM."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    builder: Any = x509.CertificateBuilder().subject_name(name).issuer_name(name)
-    builder = builder.public_key(key.public_key()).serial_number(1)
-    builder = builder.not_valid_before(now - dt.timedelta(hours=1)).not_valid_after(
-        now + dt.timedelta(days=1)
-    )
-    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-    signed = builder.sign(key, hashes.SHA256())
-    plain = serialization.NoEncryption()
-    text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    return bytes(text + signed.public_bytes(serialization.Encoding.PEM))
+    return server_context(pem), pem

@@ -57,8 +57,8 @@ def make(engine: tuple[str, Browser], site: Site) -> Iterator[Callable[..., Page
     if not engine[1].alive:
         engine[1].launch()
 
-    def one(**how: Any) -> Page:
-        made.append(Page(*engine, site, **how))
+    def one(at: Site = site, **how: Any) -> Page:
+        made.append(Page(*engine, at, **how))
         return made[-1]
 
     yield one

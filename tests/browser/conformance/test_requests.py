@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from tests.browser.conformance.page import ECHO, FEATURE, TEXT, Page, cors, preflight
 from tests.browser.sites import Site
+from tests.certificates import server_context
 
 from bgfetch.testing import Exchange, text_reply
 
@@ -220,6 +224,17 @@ class TestAcrossOrigins:
         assert told["downloaded"] <= len(TEXT)
         assert "text" not in told["value"][1]
         assert told["value"][1]["error"] == "TypeError"
+
+
+@wpt("fetch.https.window.js")
+@case("Fetches with mixed content should fail.", native="what else was asked for cannot be read either")
+def test_mixed_content(make: Callable[..., Page], tmp_path: Path) -> None:
+    """A page that is encrypted fetches nothing that is not; what else was asked for can be read."""
+    with Site(server_context(tmp_path / "server.pem")) as encrypted:
+        told = make(encrypted).fetched([FEATURE, "http://example.test/model.bin"])
+    assert [told["type"], told["failureReason"]] == ["backgroundfetchfail", "fetch-error"]
+    assert told["value"][0]["text"] == TEXT
+    assert told["value"][1]["error"] == "TypeError"
 
 
 def _upload(page: Page, other: Site, request: str, method: str, body: bytes) -> None:
