@@ -346,6 +346,8 @@ def test_kit(server: str) -> None:
         assert got.headers["cache-control"] == "no-cache"
         assert got.headers["service-worker-allowed"] == "/"
         assert got.headers["x-content-type-options"] == "nosniff"
+        isolated = "require-corp" if name == "engine.js" else None  # else an isolated page could not start it
+        assert got.headers.get("cross-origin-embedder-policy") == isolated
         assert curl(f"{kit}{name}", "-H", f"If-None-Match: {got.headers['etag']}").status == 304
     for name in ("", "nothing.js", "../assets.py", "kit.js/", "..%2fassets.py"):
         assert_text_404(curl(f"{kit}{name}"))
