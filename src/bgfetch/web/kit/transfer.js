@@ -32,8 +32,6 @@
     /** How often a segment was wrong. @type {Map<number, number>} */
     bad = new Map();
     stored = 0;
-    /** Most bytes that one answer from the beginning has brought: what comes again is no progress. */
-    furthest = 0;
     want = 2;
     best = 0;
     /** Whether the server has answered, and how often it seemed to forbid that. */
@@ -212,7 +210,6 @@
       const { manifest, entry, request } = this.it;
       await this.save({ restarts: this.it.restarts + 1 });
       if (this.it.restarts > RESTARTS) throw new Failure("fetch-error", `${words} That was the ${this.it.restarts}th time.`);
-      this.furthest = 0;
       const found = manifest ? await this.attempt(() => this.look(manifest)) : null;
       if (!found && entry) throw new Failure("fetch-error", `${words} And there is no manifest that says what it is now.`);
       if (!found) return this.forget();
@@ -406,7 +403,7 @@
       await this.cut(body, moved);
     }
 
-    /** Cut a body into segments. @param {Body} body @param {() => void} moved */
+    /** Cut a body into segments. What comes again is no progress, since the next answer too begins at the beginning: a segment more is. @param {Body} body @param {() => void} moved */
     async cut(body, moved) {
       const { segmentSize, size, request } = this.it;
       const part = { bytes: new Uint8Array(Math.min(this.bytes(0), 2 ** 16)), got: 0, noted: 0 };
@@ -415,8 +412,6 @@
       for (let chunk; (chunk = await body.read());) {
         total += chunk.length;
         if (size >= 0 && total > size) throw new Retry(`${kit.shown(request.url)} sent more than it had announced.`);
-        if (total > this.furthest) moved();
-        this.furthest = Math.max(this.furthest, total);
         for (; chunk.length; chunk = chunk.subarray(0)) {
           const some = chunk.subarray(0, segmentSize - part.got);
           part.bytes = roomy(part.bytes, part.got + some.length, segmentSize);
@@ -425,7 +420,7 @@
           chunk = chunk.subarray(some.length);
           if (!this.held.has(index)) { this.parts.set(index, part); this.run.moved(some.length); }
           if (part.got < segmentSize) continue;
-          if (!this.held.has(index)) await this.put(index, part.bytes.subarray(0, segmentSize));
+          if (!this.held.has(index)) { await this.put(index, part.bytes.subarray(0, segmentSize)); moved(); }
           [index, part.got] = [index + 1, 0];
         }
       }
