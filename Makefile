@@ -95,11 +95,13 @@ test-peers:
 	@$(call need,$(TEST_PEERS)) || true
 
 COVERAGE := --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
+# Two workers: one has all that needs no browser, in its order; see tests/conftest.py.
+WORKERS := -n 2 --dist loadgroup
 # Both halves run whatever the first one says; the summary of the whole suite comes last.
 test: setup test-peers web-models ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
 	@status=0; \
 	$(MAKE) wheel-test || status=$$?; \
-	$(PY) -m pytest -m "not faults and not whole" --ignore=tests/bench $(COVERAGE) || status=$$?; \
+	$(PY) -m pytest -m "not faults and not whole" --ignore=tests/bench $(WORKERS) $(COVERAGE) || status=$$?; \
 	exit $$status
 
 wheel-test: setup test-peers ## the unit tests against the built wheel, src out of sight

@@ -62,7 +62,9 @@ def test_no_ranges_and_always_cut(kitted: Kitted, site: Site) -> None:
     model.faults.drop_every = 12 * MIB
     kitted.start(MODEL)
     assert kitted.ends(event="fail")["failureReason"] == "fetch-error"
-    assert len(site.seen(MODEL)) <= 8  # WebKit hands over less than has come, so it may take some to store the first segment
+    assert (
+        len(site.seen(MODEL)) <= 8
+    )  # WebKit hands over less than has come, so it may take some to store the first segment
 
 
 def test_new_tag(kitted: Kitted, site: Site) -> None:

@@ -1,4 +1,4 @@
-"""The model server where people put it: in Flask through an adapter, and in the example's Starlette application."""
+"""The model server where people put it: in FastAPI, in Flask through an adapter, and in the example's Starlette application."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
-from tests.asgi import curl
+from tests.asgi import curl, serving
 
 from bgfetch.web import ModelServer
 
@@ -49,8 +49,22 @@ def wsgi(application: Any) -> Iterator[str]:
             thread.join()
 
 
+def check(url: str) -> None:
+    """The app's page and the models under it: whole, parts, conditions and the manifest come through as they are."""
+    assert curl(f"{url}/").body == b"the app's own page"
+    whole = curl(f"{url}/models/m/a.bin")
+    assert (whole.status, whole.body) == (200, BODY)
+    assert whole.headers["etag"] == f'"{SHA256}"'
+    part = curl(f"{url}/models/m/a.bin", "-r", "5-9", "-H", f'If-Range: "{SHA256}"')
+    assert (part.status, part.body) == (206, BODY[5:10])
+    assert curl(f"{url}/models/m/a.bin", "-H", f'If-None-Match: "{SHA256}"').status == 304
+    assert curl(f"{url}/models/m/a.bin", "-r", "99999999-").status == 416
+    assert curl(f"{url}/models/m/manifest.json").status == 200
+    assert curl(f"{url}/models/../m/a.bin").status == 404
+
+
 def test_flask(folder: Path) -> None:
-    """As docs/web-server.md has it: whole, parts, conditions and the manifest come through the adapter as they are."""
+    """As docs/web-server.md has it, through an adapter."""
     from a2wsgi import ASGIMiddleware
     from flask import Flask
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
@@ -60,16 +74,23 @@ def test_flask(folder: Path) -> None:
     app = Flask(__name__)
     app.route("/")(lambda: "the app's own page")
     with wsgi(DispatcherMiddleware(app.wsgi_app, {"/models": ASGIMiddleware(models)})) as url:  # type: ignore[dict-item]
-        assert curl(url).body == b"the app's own page"
-        whole = curl(f"{url}/models/m/a.bin")
-        assert (whole.status, whole.body) == (200, BODY)
-        assert whole.headers["etag"] == f'"{SHA256}"'
-        part = curl(f"{url}/models/m/a.bin", "-r", "5-9", "-H", f'If-Range: "{SHA256}"')
-        assert (part.status, part.body) == (206, BODY[5:10])
-        assert curl(f"{url}/models/m/a.bin", "-H", f'If-None-Match: "{SHA256}"').status == 304
-        assert curl(f"{url}/models/m/a.bin", "-r", "99999999-").status == 416
-        assert curl(f"{url}/models/m/manifest.json").status == 200
-        assert curl(f"{url}/models/../m/a.bin").status == 404
+        check(url)
+    models.close()
+
+
+def test_fastapi(folder: Path) -> None:
+    """As docs/browser.md has it for Starlette; the app's own routes and its OpenAPI document are as before."""
+    from fastapi import FastAPI
+    from fastapi.responses import PlainTextResponse
+
+    models = ModelServer(folder, index=None)
+    assert models.wait_hashed(10)
+    app = FastAPI()
+    app.get("/", response_class=PlainTextResponse)(lambda: "the app's own page")
+    app.mount("/models", models)
+    with serving(app) as url:
+        check(url)
+        assert b"/models" not in curl(f"{url}/openapi.json").body
     models.close()
 
 

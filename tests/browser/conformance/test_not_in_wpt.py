@@ -9,7 +9,7 @@ from tests.browser.conformance.page import FEATURE, SLOW, TEXT, Page, cors
 from tests.browser.models import Model, Seeded
 from tests.browser.sites import Site
 
-from bgfetch.testing import Content, Exchange, Fuse, Reply, SeenRequest
+from bgfetch.testing import Content, Exchange, Fuse, Reply, SeenRequest, text_reply
 from bgfetch.testing.message import correct_reply
 
 pytestmark = [
@@ -243,6 +243,34 @@ def test_kill(reader: Page, model: Model) -> None:
     reader.browser.launch()
     reader.open()
     succeeds(reader, model)
+
+
+@case(
+    "A settle event whose handler was cut off comes again",
+    departs="at least once; in the standard at most once",
+    native="settle events come at most once",
+)
+def test_handler_killed(make: Callable[..., Page], site: Site) -> None:
+    """The browser is killed while the handler runs; it is run again when the page is open again, and can read its records."""
+    calls: list[Exchange] = []
+
+    def first_waits(exchange: Exchange) -> None:
+        calls.append(exchange)
+        if len(calls) == 1:
+            exchange.hold()
+        else:
+            exchange.send(text_reply(200, "go on"))
+
+    site.answer("/call", first_waits)
+    page = make(handle="await fetch('/call'); return await records(registration)")
+    id_ = page.start([FEATURE])
+    site.wait(lambda: calls, what="the handler")
+    page.browser.kill()
+    page.browser.launch()
+    page.open()
+    told = page.heard(id_, "success")
+    assert told["value"][0]["text"] == TEXT
+    assert len(calls) == 2
 
 
 @case("The last progress says all")

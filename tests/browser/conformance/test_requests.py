@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.browser.conformance.page import ECHO, FEATURE, TEXT, Page, cors, preflight
-from tests.browser.sites import Site
+from tests.browser.sites import KIT, Site
 from tests.certificates import server_context
 
 from bgfetch.testing import Exchange, text_reply
@@ -235,6 +235,33 @@ def test_mixed_content(make: Callable[..., Page], tmp_path: Path) -> None:
     assert [told["type"], told["failureReason"]] == ["backgroundfetchfail", "fetch-error"]
     assert told["value"][0]["text"] == TEXT
     assert told["value"][1]["error"] == "TypeError"
+
+
+@wpt("content-security-policy.https.window.js")
+@case(
+    "fetch blocked by CSP should reject",
+    departs="it resolves, and fails, in WebKit after ten tries; the policy is that of `engine.js`, which is a worker: a page's own does not reach it",
+    native="the page's own policy counts, and `fetch()` itself rejects",
+)
+def test_policy(make: Callable[..., Page], site: Site) -> None:
+    """At the first try, where the browser tells the worker why; nothing is sent."""
+    policy = "connect-src https://example.test"
+    page = make()
+    if page.native:
+        page.run(
+            "const meta = document.createElement('meta'); meta.httpEquiv = 'Content-Security-Policy'; meta.content = policy; document.head.append(meta)",
+            policy=policy,
+        )
+    else:
+        site.put("/bgfetch/engine.js", (KIT / "engine.js").read_text("utf-8"), Content_Security_Policy=policy)
+    if page.engine == "webkit":
+        reply = (KIT / "reply.js").read_text("utf-8")
+        assert "limit = 10" in reply
+        site.put("/bgfetch/reply.js", reply.replace("limit = 10", "limit = 1"))
+    told = page.fetched([FEATURE])
+    assert [told["type"], told["failureReason"]] == ["backgroundfetchfail", "fetch-error"]
+    assert told["value"][0]["error"] == "TypeError"
+    assert not site.seen(FEATURE)
 
 
 def _upload(page: Page, other: Site, request: str, method: str, body: bytes) -> None:

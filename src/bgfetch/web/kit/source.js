@@ -10,6 +10,10 @@
   const STALL = 30_000; // ms without a byte
   const LOOPBACK = /^(127\.[\d.]+|localhost|\[::1\])$/;
 
+  /** What the policy that this script was served with has forbidden: URLs, or origins of others. @type {Set<string>} */
+  const blocked = new Set();
+  addEventListener("securitypolicyviolation", (event) => void blocked.add(/** @type {any} */ (event).blockedURI));
+
   /** A URL to show: its query may be a secret. @param {string} url */
   const shown = (url) => url.replace(/[?#].*/, "");
 
@@ -80,7 +84,10 @@
    * @param {Transfer} transfer @param {Error} lost */
   async function refused(transfer, lost) {
     const { run, it: { request } } = transfer;
-    const { protocol, hostname } = new URL(request.url);
+    const { protocol, hostname, origin } = new URL(request.url);
+    await new Promise((next) => setTimeout(next)); // it is told after fetch() has failed
+    if (blocked.has(origin) || blocked.has(request.url.replace(/#.*/, "")))
+      return new Failure("fetch-error", `${shown(request.url)} is forbidden by the Content-Security-Policy that engine.js was served with.`);
     if (location.protocol === "https:" && protocol === "http:" && !LOOPBACK.test(hostname))
       return new Failure("fetch-error", `${shown(request.url)} is not encrypted, so a page that is may not fetch it.`);
     if (transfer.met || run.signal.aborted || (near(transfer) && request.redirect !== "error")) return lost;

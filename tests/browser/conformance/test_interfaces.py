@@ -1,14 +1,15 @@
-"""The polyfill's names are those of the standard, as WebIDL has them: in the page and in the worker."""
+"""The interfaces are those of the standard's IDL, as WebIDL has them in JavaScript: in windows and in service workers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from tests.browser.kitted import WORKER, Kitted
-from tests.browser.sites import Site
+from tests.browser.conformance.page import SLOW, Page
 
-pytestmark = pytest.mark.timeout(60)  # a browser starts
+pytestmark = [pytest.mark.timeout(60), pytest.mark.wpt("idlharness.any.js")]  # a browser starts
+
+case = pytest.mark.case
 
 LOOK = """
     const descriptor = (of, name) => {
@@ -35,9 +36,10 @@ def method(length: int) -> list[Any]:
     return [True, True, "function", length, False]
 
 
-def test_page(kitted: Kitted) -> None:
+@case("BackgroundFetchManager, BackgroundFetchRegistration and BackgroundFetchRecord in a window")
+def test_window(page: Page) -> None:
     """Interfaces, attributes and operations with their lengths; what is not of theirs is an illegal invocation."""
-    manager, registration, record = kitted.run(
+    manager, registration, record = page.run(
         LOOK + "return ['Manager', 'Registration', 'Record'].map(it => look(`BackgroundFetch${it}`))"
     )
     assert manager == {
@@ -58,7 +60,7 @@ def test_page(kitted: Kitted) -> None:
         "onprogress": [True, True, "function", 0, True],
     }
     assert record["members"] == {"request": ATTRIBUTE, "responseReady": ATTRIBUTE}
-    said = kitted.run("""
+    said = page.run("""
         const thrown = what => { try { what(); return "" } catch (error) { return error.name } }
         const it = await navigator.serviceWorker.ready
         const get = (of, name) => Object.getOwnPropertyDescriptor(of.prototype, name).get
@@ -73,11 +75,12 @@ def test_page(kitted: Kitted) -> None:
     assert said == [True, True, True, True, "TypeError", "TypeError", "TypeError", "TypeError"]
 
 
-def test_handler(kitted: Kitted, site: Site) -> None:
-    """`onprogress` is an event handler: null at first, in its first place, replaced and taken away."""
-    site.answer("/hold", lambda exchange: exchange.hold())
-    said = kitted.run("""
-        const it = await begin("x", "/hold"), order = []
+@case("BackgroundFetchRegistration.onprogress is an event handler")
+def test_handler(page: Page) -> None:
+    """Null at first, in its first place, replaced and taken away."""
+    said = page.run(
+        """
+        const it = await start("x", slow), order = []
         const found = [it.onprogress]
         it.onprogress = () => order.push("old")
         it.addEventListener("progress", () => order.push("listener"))
@@ -88,7 +91,9 @@ def test_handler(kitted: Kitted, site: Site) -> None:
         it.dispatchEvent(new Event("progress"))
         await it.abort()
         return [found, order.slice(0, 3), it instanceof EventTarget, String(it)]
-    """)
+    """,
+        slow=SLOW,
+    )
     assert said == [
         [None, None],
         ["new", "listener", "listener"],
@@ -97,22 +102,28 @@ def test_handler(kitted: Kitted, site: Site) -> None:
     ]
 
 
-def test_worker(kitted: Kitted, site: Site) -> None:
-    """In the worker there are the events and their handlers too, and `fetch` is refused, as Chromium does."""
-    handler = "onbackgroundfetchabort = event => tell({handled: event.type, on: String(event)})"
-    report = (
-        LOOK
-        + """
-        ;(async () => tell({
-            seen: ["Event", "UpdateUIEvent"].map(it => look(`BackgroundFetch${it}`)), on: Object.keys(self).filter(it => it.startsWith("onbackgroundfetch")),
-            fetch: await registration.backgroundFetch.fetch("x", "/").catch(error => error.name), ids: await registration.backgroundFetch.getIds(),
-        }))()
+@case("BackgroundFetchEvent and BackgroundFetchUpdateUIEvent in a service worker, and their handlers")
+def test_worker(page: Page) -> None:
+    """They are there, and `fetch` is refused in a worker, as Chromium does."""
+    half = "" if page.native else 'importScripts("/bgfetch/sw.js")\n'
+    report = """
+        addEventListener("message", async () => {
+            const seen = ["Event", "UpdateUIEvent"].map(it => look(`BackgroundFetch${it}`))
+            const on = Object.keys(self).filter(it => it.startsWith("onbackgroundfetch")).sort()
+            const manager = registration.backgroundFetch
+            const facts = {seen, on, fetch: await manager.fetch("x", "/").catch(error => error.name), ids: await manager.getIds()}
+            await fetch("/told", {method: "POST", body: JSON.stringify(facts)})
+        })
     """
-    )
-    site.put("/worker.js", f"{WORKER}\n;{handler}\n;{report}")
-    kitted.run("await (await navigator.serviceWorker.ready).update()")
-    told = site.wait(
-        lambda: next((each for each in site.told if "seen" in each), None), what="the worker's report"
+    page.site.put("/surface.js", half + LOOK + report)
+    page.run("""
+        const it = await navigator.serviceWorker.register("/surface.js", {scope: "/surface/"})
+        const worker = it.installing ?? it.waiting ?? it.active
+        while (worker.state !== "activated") await new Promise(done => worker.addEventListener("statechange", done, {once: true}))
+        worker.postMessage("look")
+    """)
+    told = page.site.wait(
+        lambda: next((each for each in page.site.told if "seen" in each), None), what="the worker's report"
     )
     plain, update = told["seen"]
     assert plain["above"] == "ExtendableEvent"
@@ -121,5 +132,5 @@ def test_worker(kitted: Kitted, site: Site) -> None:
     assert update["global"] == [False, "BackgroundFetchUpdateUIEvent", 2]
     assert update["above"] == "BackgroundFetchEvent"
     assert update["members"] == {"updateUI": method(0)}
-    assert sorted(told["on"]) == [f"onbackgroundfetch{end}" for end in ("abort", "click", "fail", "success")]
+    assert told["on"] == [f"onbackgroundfetch{end}" for end in ("abort", "click", "fail", "success")]
     assert [told["fetch"], told["ids"]] == ["NotAllowedError", []]
