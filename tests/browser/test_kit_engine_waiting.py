@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import pytest
+from tests.browser.chromium import ChromiumTab
 from tests.browser.kitted import Kitted
+from tests.browser.lab import running
 from tests.browser.models import SEGMENT
 from tests.browser.sites import KIT, Site
 
@@ -77,17 +79,25 @@ def test_no_room(kitted: Kitted, site: Site) -> None:
     assert model.sent < SEGMENT * 1.5
 
 
-def test_full(kitted: Kitted, site: Site) -> None:
-    """Where the browser only says it when it is full, the fetch ends with that reason, and in words."""
-    if kitted.browser.name != "chromium":
-        pytest.skip("only Chromium's room can be set")
-    tab: Any = kitted.tab
-    tab.call("Storage.overrideQuotaForOrigin", {"origin": site.url.rstrip("/"), "quotaSize": 10 << 20})
+FULL = {
+    "dom.quotaManager.temporaryStorage.fixedLimit": 50 << 10
+}  # KiB, of which Firefox gives each site a fifth
+
+
+@pytest.mark.parametrize("kind", ["bare", "firefox"])
+def test_full(kind: str, tmp_path: Path, site: Site) -> None:
+    """Where a browser says only on the way that it is full, the fetch ends with that reason, and in words."""
+    engine(site, "navigator.storage.estimate = async () => ({quota: 2 ** 40, usage: 0})")
     model = site.model(MODEL, SIZE)
-    kitted.start(MODEL)
-    assert kitted.ends(event="fail")["failureReason"] == "quota-exceeded"
-    assert "no more room" in kitted.detail()[0]
-    assert model.sent <= SIZE
+    with running(kind, tmp_path / kind, preferences=FULL) as browser:
+        kitted = Kitted(browser, site)
+        if isinstance(kitted.tab, ChromiumTab):
+            quota = {"origin": site.url.rstrip("/"), "quotaSize": 10 << 20}
+            kitted.tab.call("Storage.overrideQuotaForOrigin", quota)
+        kitted.start(MODEL)
+        assert kitted.ends(event="fail")["failureReason"] == "quota-exceeded"
+        assert "no more room" in kitted.detail()[0]
+    assert SEGMENT < model.sent <= SIZE
 
 
 PARTS = "caches.open('bgfetch-parts').then(it => it.keys())"

@@ -20,8 +20,8 @@ NAMESPACE = pytest.mark.skipif(
 
 
 def in_a_namespace(program: str) -> str:
-    """What a program prints that has a network of its own: a pair of links, both down, the first with an address."""
-    setup = "ip link set lo up; ip link add one0 type veth peer name two0; ip link set two0 up; "
+    """What a program prints that has a network of its own: a pair of links, the first down, without IPv6, which changes addresses by itself."""
+    setup = "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6 2>/dev/null; ip link set lo up; ip link add one0 type veth peer name two0; ip link set two0 up; "
     shell = f'{setup} exec "$0" -c "$1"'
     done = subprocess.run(
         ["unshare", "-n", "-m", "sh", "-c", shell, sys.executable, textwrap.dedent(program)],

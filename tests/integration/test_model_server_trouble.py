@@ -290,6 +290,7 @@ def test_a_client_that_only_sits_is_cut_off(folder: Path) -> None:
 def test_a_client_that_goes_ends_the_reading(folder: Path) -> None:
     """Nobody reads on for who has left: its place is free at once, and no descriptor stays open."""
     models = ModelServer(folder, index=None, limits=Limits(per_client=1))
+    assert models.wait_hashed(10)
     with serving(models) as url:
         assert curl(f"{url}/a.bin", "--head").status == 200
         before = opened(folder)

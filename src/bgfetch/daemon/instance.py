@@ -175,6 +175,8 @@ class Instance:
         if self.holds:
             if self._socket is not None:
                 self._vfs.unlink(self._socket)
+                if self._socket.parent != self._address.folder:
+                    self._vfs.remove_directory(self._socket.parent)
             self._vfs.unlink(self._address.facts)
             self._vfs.unlink(self._address.owner)
         self._vfs.close(self._lock)

@@ -99,7 +99,7 @@ class Terminal:
 @pytest.fixture
 def terminal(daemon: DaemonProcess, server: OriginServer) -> Iterator[Terminal]:
     """`bgfetch watch` of one download that is under way."""
-    server.rate = 700_000.0
+    server.rate = 100_000.0
     daemon.fetch(server.url, title="Gemma")
     made = Terminal(daemon, "watch")
     yield made

@@ -127,5 +127,20 @@ def test_a_socket_that_answers_stays(tmp_path: Path) -> None:
     first.release()
 
 
+def test_nothing_is_left_where_the_socket_of_a_long_home_was(tmp_path: Path) -> None:
+    """It lies in a folder of its own outside the home, which goes with the daemon."""
+    runtime = tmp_path / "run"
+    runtime.mkdir()
+    home = tmp_path / ("long" * 30)
+    instance = Instance(Address(home), Vfs())
+    instance.take()
+    listener = instance.listen({"XDG_RUNTIME_DIR": str(runtime)})
+    assert Path(listener.getsockname()).parent.parent == runtime
+    listener.close()
+    instance.release()
+    assert not list(runtime.iterdir())
+    assert home.is_dir()
+
+
 if __name__ == "__main__":
     print([len(race(Path(sys.argv[1]), _FIFTY, lying="lying" in sys.argv)) for _generation in range(3)])

@@ -14,6 +14,7 @@
   const LANES = 6; // connections that browsers open to one host over HTTP/1.1
   const SHARE = 2 ** 26; // bytes of a file for each lane: what is lost with a page stays a small part of it
   const RESTARTS = 8;
+  const FULL = /^(QuotaExceededError|NS_ERROR_FILE_NO_DEVICE_SPACE)$/; // the second is what Cache.put() of Firefox rejects with
   const NOTED_EVERY = 500; // ms; a segment that is whole sooner is written once only
   const NOTED_BYTES = 2 ** 18;
   const IN_MEMORY = 2 ** 31 - 1; // bytes that every browser hashes in one call
@@ -366,7 +367,7 @@
       }
       if (!entry && index === 0 && this.it.head?.status === 200 && !kit.wantsPage(request) && kit.isPage(bytes)) throw kit.page(request.url);
       await kit.put(content, index, bytes).catch(() => kit.sweep().then(() => kit.put(content, index, bytes))).catch((error) => {
-        if (error?.name !== "QuotaExceededError") throw new Retry(`The browser did not store a part: ${error?.message}`);
+        if (!FULL.test(error?.name)) throw new Retry(`The browser did not store a part: ${error?.message}`);
         throw new Failure("quota-exceeded", `The browser gives this site no more room; ${this.run.downloaded} bytes are stored.`);
       });
       this.held.add(index);
