@@ -24,7 +24,7 @@ TEXT = "Background Fetch"
 FEATURE = "/feature.txt"
 SLOW = "/slow"
 ECHO = "/echo"
-_PATIENCE, _TRIED = 20.0, 8.0
+_PATIENCE, _TRIED = 20.0, 15.0
 
 WINDOW = """
     globalThis.manager = () => navigator.serviceWorker.ready.then(it => it.backgroundFetch)
