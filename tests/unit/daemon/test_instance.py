@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -129,16 +130,14 @@ def test_a_socket_that_answers_stays(tmp_path: Path) -> None:
 
 def test_nothing_is_left_where_the_socket_of_a_long_home_was(tmp_path: Path) -> None:
     """It lies in a folder of its own outside the home, which goes with the daemon."""
-    runtime = tmp_path / "run"
-    runtime.mkdir()
     home = tmp_path / ("long" * 30)
     instance = Instance(Address(home), Vfs())
     instance.take()
-    listener = instance.listen({"XDG_RUNTIME_DIR": str(runtime)})
-    assert Path(listener.getsockname()).parent.parent == runtime
-    listener.close()
-    instance.release()
-    assert not list(runtime.iterdir())
+    with tempfile.TemporaryDirectory() as runtime:  # that of a test has too long a path for a socket
+        with instance.listen({"XDG_RUNTIME_DIR": runtime}) as listener:
+            assert Path(listener.getsockname()).parent.parent == Path(runtime)
+        instance.release()
+        assert not list(Path(runtime).iterdir())
     assert home.is_dir()
 
 
