@@ -164,8 +164,11 @@ def test_native_engine(tmp_path: Path, site: Site) -> None:
     assert factor <= GOAL
 
 
+# test_kit_worker_storage.py has the same of the engine, in each browser.
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", ["bare", "firefox", "webkit"])
+@pytest.mark.parametrize(
+    "kind", ["bare", *(pytest.param(name, marks=pytest.mark.whole) for name in ("firefox", "webkit"))]
+)
 def test_two_tabs_download_once(kind: str, tmp_path: Path, site: Site) -> None:
     """Both pages are pressed and show it; the second goes on when the first is closed."""
     model = site.model(MODEL, 40 * MIB)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,10 +46,17 @@ def engine(
 ) -> Iterator[tuple[str, Browser]]:
     """An engine by its name, with a browser for all cases."""
     name: str = request.param
-    with running(ENGINES[name], tmp_path_factory.mktemp(name)) as browser:
+    with permitted(name, tmp_path_factory.mktemp(name)) as browser:
+        yield name, browser
+
+
+@contextmanager
+def permitted(name: str, profile: Path) -> Iterator[Browser]:
+    """An engine's browser, which may fetch in the background as often as it likes."""
+    with running(ENGINES[name], profile) as browser:
         if isinstance(browser, Chromium) and browser.native:
             browser.permit_fetches()
-        yield name, browser
+        yield browser
 
 
 @pytest.fixture
@@ -67,6 +76,16 @@ def make(engine: tuple[str, Browser], site: Site) -> Iterator[Callable[..., Page
             each.close()
         except BrowserError:
             engine[1].kill()
+
+
+@pytest.fixture
+def make_alone(engine: tuple[str, Browser], site: Site, tmp_path: Path) -> Iterator[Callable[..., Page]]:
+    """Makes a page as `make` does, in a browser of the case's own: one that was killed may have a profile in which
+    no worker can be installed any more (seen of Firefox, rarely).
+    """
+    name, _ = engine
+    with permitted(name, tmp_path / name) as browser:
+        yield lambda **how: Page(name, browser, site, **how)
 
 
 @pytest.fixture

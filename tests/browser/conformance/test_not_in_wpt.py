@@ -233,8 +233,9 @@ def test_unregister(page: Page) -> None:
     "The settle event comes after the browser was killed",
     departs="at least once; in the standard at most once",
 )
-def test_kill(reader: Page, model: Model) -> None:
+def test_kill(make_alone: Callable[..., Page], model: Model) -> None:
     """What is on its way when the browser is killed goes on when the page is open again, and ends with its event."""
+    reader = make_alone(handle=DIGEST)
     model.faults.rate = 8.0 * MIB
     reader.start(MODEL)
     reader.site.wait(lambda: model.sent > 12 * MIB)
@@ -250,7 +251,7 @@ def test_kill(reader: Page, model: Model) -> None:
     departs="at least once; in the standard at most once",
     native="settle events come at most once",
 )
-def test_handler_killed(make: Callable[..., Page], site: Site) -> None:
+def test_handler_killed(make_alone: Callable[..., Page], site: Site) -> None:
     """The browser is killed while the handler runs; it is run again when the page is open again, and can read its records."""
     calls: list[Exchange] = []
 
@@ -262,7 +263,7 @@ def test_handler_killed(make: Callable[..., Page], site: Site) -> None:
             exchange.send(text_reply(200, "go on"))
 
     site.answer("/call", first_waits)
-    page = make(handle="await fetch('/call'); return await records(registration)")
+    page = make_alone(handle="await fetch('/call'); return await records(registration)")
     id_ = page.start([FEATURE])
     site.wait(lambda: calls, what="the handler")
     page.browser.kill()
