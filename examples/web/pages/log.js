@@ -42,8 +42,9 @@ export class EventLog {
       }
     }
     if (seen.state === "settled") return;
-    if (registration.result && !seen.state) this.#state(id, { state: "running" }, seen); // it was faster than its events
-    else if (registration.state !== seen.state && !registration.result) this.#state(id, registration, seen);
+    const ran = registration.result || registration.state === "verifying";
+    if (ran && !seen.state) this.#state(id, { state: "running" }, seen); // it was faster than its events
+    if (registration.state !== seen.state && !registration.result) this.#state(id, registration, seen);
     for (const file of files) this.#file(id, file, seen.requests);
     if (registration.result) this.#settled(registration, seen);
   }
