@@ -240,7 +240,7 @@ def test_mixed_content(make: Callable[..., Page], tmp_path: Path) -> None:
 @wpt("content-security-policy.https.window.js")
 @case(
     "fetch blocked by CSP should reject",
-    departs="it resolves, and fails, in WebKit after ten tries; the policy is that of `engine.js`, which is a worker: a page's own does not reach it",
+    departs="it resolves, and fails, in WebKit after ten tries; the policy that counts is that of `engine.js`, which is a worker",
     native="the page's own policy counts, and `fetch()` itself rejects",
 )
 def test_policy(make: Callable[..., Page], site: Site) -> None:
