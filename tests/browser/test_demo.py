@@ -121,15 +121,15 @@ def press(tab: Tab, browser: Browser, name: str, part: str = "button") -> None:
         tab.press("Enter")
 
 
-def until(tab: Tab, condition: str, **values: Any) -> Any:
-    """What an expression gives once that is true."""
+def until(tab: Tab, condition: str, *, within: float = 40, **values: Any) -> Any:
+    """What an expression gives once that is true, in seconds at most."""
     return tab.run(
         f"""for (;;) {{
             const value = {condition}
             if (value) return value
             await new Promise(requestAnimationFrame)
         }}""",
-        within=40,
+        within=within,
         **values,
     )
 
