@@ -17,9 +17,11 @@ MODEL = "/models/m/model.bin"
 SIZE = 2 * SEGMENT + 12345
 
 
-def engine(site: Site, before: str) -> None:
-    """Have the engine run a script first."""
-    site.put("/bgfetch/engine.js", f"{before}\n{(KIT / 'engine.js').read_text('utf-8')}")
+def engine(site: Site, before: str, *, again: str = "15_000") -> None:
+    """Have the engine run a script first, and wait so many ms after what nobody foresaw."""
+    text = (KIT / "engine.js").read_text("utf-8")
+    assert "AGAIN = 15_000" in text
+    site.put("/bgfetch/engine.js", f"{before}\n{text.replace('AGAIN = 15_000', f'AGAIN = {again}')}")
 
 
 def test_offline(kitted: Kitted, site: Site) -> None:
@@ -65,6 +67,28 @@ def test_pause(kitted: Kitted, site: Site) -> None:
     assert kitted.run("return kit.pause(1, false)") is True
     assert kitted.ends()["records"][0]["sha256"] == model.sha256
     assert model.sent - sent <= SIZE - row["downloaded"]
+
+
+def test_broken_database(kitted: Kitted, site: Site) -> None:
+    """What a browser's database refuses out of the blue is tried again later, not left for ever without a word."""
+    engine(
+        site,
+        """
+        const {put} = IDBObjectStore.prototype
+        let left = 2, until = 0
+        IDBObjectStore.prototype.put = function (...row) {
+            if (left-- === 0) until = Date.now() + 1000
+            if (Date.now() < until) throw new DOMException("Internal error.", "UnknownError")
+            return put.apply(this, row)
+        }
+        """,
+        again="2_000",
+    )
+    model = site.model(MODEL, SIZE)
+    kitted.start(MODEL)
+    kitted.says("it.state === 'waiting-retry' && it.until")
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert model.sent <= SIZE + 2 * SEGMENT
 
 
 def test_no_room(kitted: Kitted, site: Site) -> None:

@@ -12,6 +12,7 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
 
   const TOGETHER = 4; // records of one registration that are fetched at once
   const BEAT = 100; // ms between two messages on progress
+  const AGAIN = 15_000; // ms after which what broke in an unforeseen way is tried again
   const IDLE = 5_000; // ms without work after which the worker goes
 
   /** One registration while it is fetched. */
@@ -30,18 +31,40 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     timer;
 
+    stopped = false;
+
     /** @param {RegistrationRow} row */
     constructor(row) {
       this.row = row;
-      this.signal = this.stopper.signal;
     }
+
+    get signal() { return this.stopper.signal; }
 
     get downloaded() {
       return this.transfers.reduce((sum, each) => sum + each.downloaded, 0);
     }
 
+    /** Until it has settled or is stopped: a defect or a broken database may be well again later. */
     async go() {
       const beat = setInterval(() => this.beat(), 1000);
+      try {
+        for (let broken = false; ; broken = true) {
+          try {
+            if (broken) await this.wait("waiting-retry", AGAIN, this.signal);
+            return await this.fetch();
+          } catch (error) {
+            if (this.stopped) return;
+            console.error(error);
+            this.stopper = new AbortController();
+          }
+        }
+      } finally {
+        clearInterval(beat);
+        clearTimeout(this.timer);
+      }
+    }
+
+    async fetch() {
       try {
         this.transfers = (await kit.records(this.row.uid)).map((record) => new kit.Transfer(this, record));
         const all = await kit.all();
@@ -54,12 +77,8 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
         }
         await this.settle();
       } catch (error) {
-        if (this.signal.aborted) return;
-        if (!(error instanceof Failure)) throw error;
+        if (this.stopped || !(error instanceof Failure)) throw error;
         await this.end("failure", error.reason, error.message);
-      } finally {
-        clearInterval(beat);
-        clearTimeout(this.timer);
       }
     }
 
@@ -80,8 +99,7 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
       try {
         await Promise.all(Array.from({ length: TOGETHER }, lane));
       } catch (error) {
-        if (error instanceof Failure) await this.end("failure", error.reason, error.message);
-        this.stopper.abort();
+        this.stopper.abort(); // the other lanes
         throw error;
       }
     }
@@ -204,7 +222,10 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
       kit.tell({ type: "progress", uid, scope, id, uploadTotal, uploaded, downloadTotal, downloaded: this.downloaded, result: "", failureReason: "", failureDetail: "", state: this.state, until: this.until, rate: Math.round(this.rate), files });
     }
 
-    stop() { this.stopper.abort(); }
+    stop() {
+      this.stopped = true;
+      this.stopper.abort();
+    }
   }
 
   /** @type {Map<number, { run: Run, done: Promise<void> }>} */
@@ -220,10 +241,7 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
   /** @param {RegistrationRow} row */
   function begin(row) {
     const run = new Run(row);
-    const done = run.go().catch((error) => {
-      // A defect or a broken database: say it, and leave the rest to the next engine.
-      console.error(error);
-    }).finally(() => { runs.delete(row.uid); idle(); });
+    const done = run.go().finally(() => { runs.delete(row.uid); idle(); });
     runs.set(row.uid, { run, done });
   }
 
