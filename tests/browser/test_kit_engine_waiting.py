@@ -75,10 +75,12 @@ def test_broken_database(kitted: Kitted, site: Site) -> None:
         site,
         """
         const {put} = IDBObjectStore.prototype
-        let left = 2, until = 0
+        let broken = false
         IDBObjectStore.prototype.put = function (...row) {
-            if (left-- === 0) until = Date.now() + 1000
-            if (Date.now() < until) throw new DOMException("Internal error.", "UnknownError")
+            if (!broken && row[0].segmentSize) {
+                broken = true
+                throw new DOMException("Internal error.", "UnknownError")
+            }
             return put.apply(this, row)
         }
         """,

@@ -56,7 +56,8 @@ export class BackgroundFetch {
     const row = await this.#kit.add({ ...draft, ...(native && { native: "starting" }) }, found);
     const registration = await this.#registration(row);
     signal?.addEventListener("abort", () => void registration.abort(), { once: true });
-    if (native) await this.#native(row);
+    if (signal?.aborted) await registration.abort(); // while it was added
+    else if (native) await this.#native(row);
     else this.#kit.start();
     return registration;
   }
@@ -115,7 +116,11 @@ export class BackgroundFetch {
     await storable();
     const found = await this.get(id);
     if (found && (!found.result || (await this.availability(id)) === "available")) return found;
-    return this.fetch(id, requests, options);
+    return this.fetch(id, requests, options).catch(async (error) => {
+      const other = error instanceof TypeError && await this.get(id); // another tab, or call, was faster
+      if (other && !other.result) return other;
+      throw error;
+    });
   }
 
   /** The running or stored one of an id. @param {string} id */

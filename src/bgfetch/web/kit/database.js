@@ -156,8 +156,11 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.add)) {
     async pause(uid, paused) {
       /** @type {import("./types").State} */
       const state = paused ? "paused" : "queued";
-      const row = await within("readwrite", ({ registrations }) => edit(registrations, uid, (/** @type {RegistrationRow} */ it) =>
-        it.result ? undefined : { ...it, paused, state, until: 0 }));
+      const row = await within("readwrite", async ({ registrations, records }) => {
+        const sends = (await of(records.getAll(all(uid)))).some((/** @type {RecordRow} */ { request, result }) => request.method !== "GET" && !result);
+        if (paused && sends) return undefined; // it could not be sent again
+        return edit(registrations, uid, (/** @type {RegistrationRow} */ it) => it.result ? undefined : { ...it, paused, state, until: 0 });
+      });
       if (row) {
         kit.tell(progress(row));
         kit.tell({ type: "changed", uid });

@@ -36,35 +36,15 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     /** @param {RegistrationRow} row */
     constructor(row) {
       this.row = row;
+      this.signal = this.stopper.signal;
     }
-
-    get signal() { return this.stopper.signal; }
 
     get downloaded() {
       return this.transfers.reduce((sum, each) => sum + each.downloaded, 0);
     }
 
-    /** Until it has settled or is stopped: a defect or a broken database may be well again later. */
     async go() {
       const beat = setInterval(() => this.beat(), 1000);
-      try {
-        for (let broken = false; ; broken = true) {
-          try {
-            if (broken) await this.wait("waiting-retry", AGAIN, this.signal);
-            return await this.fetch();
-          } catch (error) {
-            if (this.stopped) return;
-            console.error(error);
-            this.stopper = new AbortController();
-          }
-        }
-      } finally {
-        clearInterval(beat);
-        clearTimeout(this.timer);
-      }
-    }
-
-    async fetch() {
       try {
         this.transfers = (await kit.records(this.row.uid)).map((record) => new kit.Transfer(this, record));
         const all = await kit.all();
@@ -77,8 +57,12 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
         }
         await this.settle();
       } catch (error) {
-        if (this.stopped || !(error instanceof Failure)) throw error;
+        if (this.stopped) return;
+        if (!(error instanceof Failure)) throw error;
         await this.end("failure", error.reason, error.message);
+      } finally {
+        clearInterval(beat);
+        clearTimeout(this.timer);
       }
     }
 
@@ -138,9 +122,18 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     async sized() {
       this.allow(this.transfers.reduce((sum, { it }) => sum + Math.max(0, it.size), 0));
       const needed = this.transfers.reduce((sum, { it, stored }) => sum + Math.max(0, it.size - stored), 0);
-      const room = needed ? await kit.room() : Infinity;
+      let room = needed ? await kit.room() : Infinity;
+      if (needed > room) room = await kit.sweep().then(kit.room); // what nobody needs any more may take it
       if (needed > room) throw new Failure("quota-exceeded", `${needed} bytes are to come, and the browser gives this site room for ${room}.`);
       this.note();
+    }
+
+    /** A file of the manifest, which said how much there is to come, has so many bytes more. @param {number} bytes */
+    async grown(bytes) {
+      const { uid, kept, downloadTotal } = this.row;
+      if (!kept || !downloadTotal || !this.transfers.every(({ it }) => it.entry)) return; // the page had said how much
+      this.row.downloadTotal += bytes;
+      await kit.update(uid, { downloadTotal: this.row.downloadTotal });
     }
 
     /** Bytes have come. @param {number} count @throws Failure when they are more than the page allowed for */
@@ -212,7 +205,7 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     note() {
       this.timer ??= setTimeout(() => {
         this.timer = undefined;
-        if (!this.signal.aborted) this.say();
+        if (!this.stopped) this.say();
       }, BEAT);
     }
 
@@ -225,6 +218,16 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     stop() {
       this.stopped = true;
       this.stopper.abort();
+    }
+
+    /** After what nobody has foreseen: another run begins afterwards. */
+    rest() {
+      this.enter("waiting-retry", Date.now() + AGAIN);
+      this.say();
+      return new Promise((done) => {
+        const timer = setTimeout(done, AGAIN);
+        this.stop = () => { this.stopped = true; clearTimeout(timer); done(undefined); };
+      });
     }
   }
 
@@ -241,7 +244,11 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
   /** @param {RegistrationRow} row */
   function begin(row) {
     const run = new Run(row);
-    const done = run.go().finally(() => { runs.delete(row.uid); idle(); });
+    const done = run.go().catch(async (error) => {
+      console.error(error); // a defect or a broken database, which may be well again later
+      await run.rest();
+      again();
+    }).finally(() => { runs.delete(row.uid); idle(); });
     runs.set(row.uid, { run, done });
   }
 
@@ -254,9 +261,11 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     leaving = setTimeout(() => { if (!runs.size) postMessage("idle"); }, IDLE);
   }
 
+  let looking = Promise.resolve();
+  const again = () => { looking = looking.then(look).catch((error) => console.error(error)).then(idle); };
+
   void navigator.locks.request("bgfetch-engine", async () => {
-    let looking = Promise.resolve();
-    const again = () => { looking = looking.then(look).catch((error) => console.error(error)).then(idle); };
+    looking = kit.sweep().catch((error) => console.error(error)); // what an engine before may have left
     const online = () => { for (const { run } of runs.values()) run.online(); };
     kit.listen((message) => {
       if (message.type === "changed") again();

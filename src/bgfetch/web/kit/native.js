@@ -90,7 +90,7 @@ export async function start(kit, service, row) {
   try {
     const fetching = await manager.fetch(row.native, asked.map(([request]) => request), { title: row.title || row.id, icons: row.icons, downloadTotal: bytes });
     const now = await kit.row(row.uid);
-    if (!now || now.result || now.paused) void fetching.abort(); // meanwhile
+    if (!now || now.result || now.paused || now.native !== row.native) void fetching.abort(); // meanwhile
     else follow(kit, row, fetching, row.downloadTotal - bytes);
     return true;
   } catch {

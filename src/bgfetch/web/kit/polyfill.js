@@ -128,7 +128,8 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
   function dictionary(options = {}) {
     if (options !== null && Object(options) !== options) throw new TypeError("The options are not an object.");
     const { title = "", icons = [], downloadTotal = 0 } = options ?? {};
-    const total = Math.trunc(Number(downloadTotal));
+    const number = Number(downloadTotal);
+    const total = Number.isFinite(number) ? Math.trunc(number) : 0; // Web IDL
     if (!(total >= 0 && total <= Number.MAX_SAFE_INTEGER)) throw new TypeError("downloadTotal is out of range.");
     return { title: `${title}`, icons: images(icons), downloadTotal: total };
   }

@@ -24,7 +24,8 @@ export class Registration extends EventTarget {
     get recordsAvailable(): boolean;
     /** Who downloads it. @type {"native" | "worker"} */
     get engine(): "native" | "worker";
-    /** Hold it; what has come is kept. A native fetch goes on with the worker engine afterwards. False: it had settled. */
+    /** Hold it; what has come is kept. A native fetch goes on with the worker engine afterwards.
+     * False: it had settled, or sends what could not be sent again. */
     pause(): Promise<boolean>;
     resume(): Promise<boolean>;
     /** False: it had settled. */

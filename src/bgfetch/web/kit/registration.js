@@ -55,7 +55,8 @@ export class Registration extends EventTarget {
   /** Who downloads it. @type {"native" | "worker"} */
   get engine() { return this.#row.native && !this.result ? "native" : "worker"; }
 
-  /** Hold it; what has come is kept. A native fetch goes on with the worker engine afterwards. False: it had settled. */
+  /** Hold it; what has come is kept. A native fetch goes on with the worker engine afterwards.
+   * False: it had settled, or sends what could not be sent again. */
   async pause() {
     const held = await this.#kit.pause(this.#row.uid, true);
     if (held) await this.#stop(this.#row);

@@ -24,7 +24,14 @@
   }
 
   /** It is another file now, in words; without words: the same file, for which there must be another plan. */
-  class Changed extends Error {}
+  class Changed extends Error {
+    /** @param {string} words @param {{ after?: number, status?: number }} [how] status: what was answered, 0 = the file; after: ms */
+    constructor(words, { after = 0, status = 0 } = {}) {
+      super(words);
+      this.after = after;
+      this.status = status;
+    }
+  }
 
   /** The status is bad, and the page may read what was answered. */
   class BadStatus extends Error {

@@ -30,8 +30,9 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.quarantined)) {
     }
   }
 
-  /** Take out one answer. @param {any} part a record of the browser's @param {RecordRow[]} records @param {number} uid @param {number} deadline */
-  async function take(part, records, uid, deadline) {
+  /** Take out one answer. @param {any} part a record of the browser's @param {RecordRow[]} records @param {number} uid
+   * @param {number} deadline @param {boolean} wanted whether it may wait if there is no time */
+  async function take(part, records, uid, deadline, wanted) {
     const range = /^bytes=(\d+)-(\d+)$/.exec(part.request.headers.get("range") ?? "");
     const record = records.find(({ request }) => request.url === part.request.url);
     const response = range && record && await part.responseReady.catch(() => undefined);
@@ -40,7 +41,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.quarantined)) {
     const start = Number(range?.[1]);
     if (!blob || !record || blob.size !== Number(range?.[2]) + 1 - start) return;
     if (Date.now() < deadline) return keep(record, blob, start);
-    await (await cache()).put(`${FOLDER}${uid}/${record.index}/${start}`, new Response(blob));
+    if (wanted) await (await cache()).put(`${FOLDER}${uid}/${record.index}/${start}`, new Response(blob));
   }
 
   /** Whether all is there; then each record says so. @param {number} uid */
@@ -51,10 +52,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.quarantined)) {
     for (const record of records) if (!record.entry || (await kit.missing({ ...record, ...plan(record) })).length) return false;
     for (const record of records) {
       const { entry, request: { url } } = record;
-      /** @type {[string, string][]} */
-      const headers = [["content-type", entry?.type ?? "application/octet-stream"], ["content-length", `${entry?.size}`], ["etag", `"${entry?.sha256}"`]];
-      const head = { status: 200, statusText: "OK", headers, url, type: /** @type {ResponseType} */ ("basic"), redirected: false };
-      await kit.updateRecord(uid, record.index, { ...plan(record), head, verified: "digest", result: "success" });
+      await kit.updateRecord(uid, record.index, { ...plan(record), head: entry && kit.headOf(entry, url), verified: "digest", result: "success" });
     }
     return true;
   }
@@ -82,7 +80,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.quarantined)) {
         const [of, index, start] = key.url.slice(FOLDER.length).split("/").map(Number);
         const found = of === uid && await store.match(key);
         if (!found) continue;
-        if (records[index]) await keep(records[index], await found.blob(), start);
+        if (records[index]) await found.blob().then((blob) => keep(records[index], blob, start)).catch(() => {}); // no room: the engine says so
         await store.delete(key);
       }
     }
@@ -92,10 +90,10 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.quarantined)) {
   /** @param {any} event @param {number} uid */
   const salvage = (event, uid) => navigator.locks.request(`bgfetch-salvage ${uid}`, async () => {
     const row = await kit.row(uid);
-    if (row?.native !== event.registration.id) return; // it was deleted, or the engine has it
+    if (!row || row.native !== event.registration.id) return; // it was deleted, or the engine has it
     const records = await kit.records(uid);
     const deadline = Date.now() + TIME;
-    for (const part of await event.registration.matchAll().catch(() => [])) await take(part, records, uid, deadline);
+    for (const part of await event.registration.matchAll().catch(() => [])) await take(part, records, uid, deadline, !row.result).catch(() => {}); // no room
     const left = await caches.has("bgfetch-quarantine") && (await (await cache()).keys()).some(({ url }) => url.startsWith(`${FOLDER}${uid}/`));
     if (!left) await conclude(uid);
     else kit.tell({ type: "changed", uid }); // a page that is open hashes the rest

@@ -169,12 +169,21 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.held)) {
 
     async sweep() {
       const found = await keys(); // first, so that what is referred to from now on is not taken for garbage
-      const wanted = new Set((await kit.records()).map((record) => record.content));
+      const wanted = new Set((await kit.records()).flatMap(({ content, entry }) => [content, entry?.sha256])); // a native fetch has no content until it is whole
       const store = await cache();
       await Promise.all(found.filter(([content]) => !wanted.has(content)).map(([, , request]) => store.delete(request)));
       const halves = await parts();
       for (const request of await halves.keys()) if (!wanted.has(request.url.slice(PARTS.length).split("/")[0])) await halves.delete(request);
+      if (!await caches.has("bgfetch-quarantine")) return;
+      const waiting = await caches.open("bgfetch-quarantine");
+      const active = new Set((await kit.rows()).filter(({ result }) => !result).map(({ uid }) => `${uid}`));
+      for (const request of await waiting.keys()) if (!active.has(request.url.split("/").at(-3) ?? "")) await waiting.delete(request);
     },
+
+    headOf: ({ type = "application/octet-stream", size, sha256 }, url) => ({
+      status: 200, statusText: "OK", headers: [["content-type", type], ["content-length", `${size}`], ["etag", `"${sha256}"`]],
+      url, type: "basic", redirected: false,
+    }),
 
     async sha256(bytes) {
       const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));

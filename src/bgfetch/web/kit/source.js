@@ -72,7 +72,8 @@
       judge(transfer, body, start, end, last);
       return body;
     } catch (error) {
-      if (!(error instanceof BadStatus)) close();
+      if (error instanceof BadStatus) transfer.halt.signal.removeEventListener("abort", stop); // what it says may be kept
+      else close();
       throw error;
     }
   }
@@ -107,15 +108,16 @@
     if (!last && (/^(408|425|429)$/.test(String(status)) || status >= 500))
       throw new Retry(`${name} answered ${status}.`, { after: kit.retryAfter(headers), status });
     if (ranged && status === 416 && size < 0) return; // empty, or no ranges
-    if (ranged && size >= 0 && (status === 416 || (entry && /^(404|410|412)$/.test(String(status))))) throw new Changed(`${name} answered ${status}: it is another file now, or gone.`);
+    if (ranged && size >= 0 && transfer.patient && (status === 416 || (entry && /^(404|410|412)$/.test(String(status)))))
+      throw new Changed(`${name} answered ${status}: it is another file now, or gone.`, { after: kit.retryAfter(headers), status });
     if (!ok) throw new BadStatus(`${name} answered ${status || "with a redirect"}.`, body);
     if (request.method !== "GET") return;
     const encoding = headers.get("content-encoding") ?? "identity";
     if (encoding !== "identity") throw new Failure("fetch-error", `${name} came compressed (${encoding.slice(0, 20)}), although that was declined: neither its length nor its ranges can be trusted.`);
     if (/^\s*text\/html\b/i.test(headers.get("content-type") ?? "") && !kit.wantsPage(request)) throw page(request.url);
     if (!ranged || size < 0) return;
-    const tag = kit.validator(headers);
-    const same = !validator || !tag || tag === validator;
+    const now = headers.get(validator.startsWith('"') ? "etag" : "last-modified"); // hidden by some other origins
+    const same = !validator || !now || now === validator;
     if (status === 206) {
       const range = kit.contentRange(headers.get("content-range")); // hidden by some other origins
       if (range ? range.start !== start || (range.total >= 0 && range.total !== size) : near(transfer)) throw new Changed(`${name} sent another range than it was asked for.`);

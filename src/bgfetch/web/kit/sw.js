@@ -102,8 +102,10 @@
 
   kit.deliver = async () => void await deliver();
 
-  // Registered by itself it answers the pages that are open at once; an app's own worker decides that.
-  if (location.href === `${kit.base}sw.js`) self.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil(self.clients.claim()));
+  const alone = location.href === `${kit.base}sw.js`; // not within an app's own worker
+
+  // Then it answers the pages that are open at once; an app's own worker decides that.
+  if (alone) self.addEventListener("activate", (/** @type {any} */ event) => event.waitUntil(self.clients.claim()));
 
   self.addEventListener("message", (/** @type {any} */ event) => {
     const { bgfetch, uid } = event.data ?? {};
@@ -180,7 +182,8 @@
     if (!/^(GET|HEAD)$/.test(request.method) || request.mode === "navigate" || /^(no-store|reload)$/.test(request.cache)) return;
     const url = request.url.replace(/#.*/, "");
     const record = stored?.get(url);
-    if (!record && (stored || plain(url) === url)) return;
+    // Until it is known what is stored, an app's own worker is not kept from what carries no version.
+    if (!record && (stored || (plain(url) === url && (!alone || request.destination)))) return;
     event.stopImmediatePropagation();
     event.respondWith(record ? answer(request, record) : reading.then(() => {
       const found = stored?.get(url);

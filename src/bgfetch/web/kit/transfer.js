@@ -13,7 +13,8 @@
   const FIRST = 2 ** 23; // bytes of the first range, while the size is not known
   const LANES = 6; // connections that browsers open to one host over HTTP/1.1
   const SHARE = 2 ** 26; // bytes of a file for each lane: what is lost with a page stays a small part of it
-  const RESTARTS = 8;
+  const RESTARTS = 8; // versions that a file may have on the way
+  const AWAY = 5; // tries without progress for a file that its manifest promises as before: 12 s in all
   const FULL = /^(QuotaExceededError|NS_ERROR_FILE_NO_DEVICE_SPACE)$/; // the second is what Cache.put() of Firefox rejects with
   const NOTED_EVERY = 500; // ms; a segment that is whole sooner is written once only
   const NOTED_BYTES = 2 ** 18;
@@ -38,6 +39,8 @@
     /** Whether the server has answered, and how often it seemed to forbid that. */
     met = false;
     forbidden = 0;
+    /** How often the manifest has promised what could not be had, since the last segment. */
+    away = 0;
     /** Whether it honours ranges, as far as is known, and whether a Range header may be sent at all. */
     ranges = true;
     plain = false;
@@ -53,6 +56,11 @@
       this.resumable = method === "GET" && !headers.some(([name]) => name === "range");
       this.promised = kit.promised(integrity);
     }
+
+    get patient() { return this.away < AWAY; }
+
+    /** Whether what comes can be known for what came before; else each answer is another beginning. */
+    get known() { return !!(this.it.entry || this.it.validator); }
 
     get downloaded() {
       let sum = this.stored;
@@ -84,14 +92,16 @@
           } catch (error) {
             if (!(error instanceof Changed)) throw error;
             this.halt = new AbortController(); // the other lanes have ended
-            if (error.message) await this.renew(error.message);
+            if (error.message) await this.renew(error);
           }
         }
         const promised = await this.prove();
-        await this.save({ result: "success", verified: promised || this.it.entry ? "digest" : this.it.validator ? "validators" : "length" });
+        const { entry, validator, request: { url } } = this.it;
+        const head = this.it.head ?? (entry && kit.headOf(entry, url)); // all was there: nothing was asked for
+        await this.save({ head, result: "success", verified: promised || entry ? "digest" : validator ? "validators" : "length" });
       } catch (error) {
         if (!(error instanceof BadStatus)) throw error;
-        if (!this.stored) await this.keep(error.body);
+        if (!this.stored || !this.run.row.kept) await this.keep(error.body);
         error.body.close();
         throw new Failure("bad-status", error.message);
       }
@@ -104,7 +114,6 @@
       const digest = new Uint8Array(await crypto.subtle.digest(algorithm, await (await kit.blob(this.it)).arrayBuffer()));
       if (digests.includes(btoa(String.fromCharCode(...digest)).replace(/=+$/, ""))) return true;
       await this.forget();
-      await kit.sweep();
       throw new Failure("fetch-error", `${kit.shown(this.it.request.url)} is not what its integrity promises.`);
     }
 
@@ -129,7 +138,7 @@
           this.ranges = false;
           if (headers.get("content-range") === "bytes */0") await this.describe(body.response, 0);
         } else if (status === 206) {
-          const total = range ? range.total : sent < FIRST ? sent : -1; // other origins may hide the range
+          const total = range ? range.total : sent < FIRST && await this.agrees(sent) ? sent : -1; // other origins may hide the range
           if (total < 0 || range?.start || (total > FIRST && !kit.validator(headers) && !kit.manifestOf(headers, this.it.request.url))) this.ranges = false;
           else await this.describe(body.response, total);
           if (this.it.size > 0) await this.segment(0, moved, last, body);
@@ -184,7 +193,7 @@
     async lay(plan, all) {
       if (this.promised.digests.length && (plan.size ?? 0) > IN_MEMORY)
         throw new Failure("fetch-error", `${kit.shown(this.it.request.url)} has ${plan.size} bytes, more than can be hashed at once: give integrity of its manifest instead.`);
-      await this.save(plan); // before a segment is put, so that nobody takes it for garbage
+      await this.plan(plan); // before a segment is put, so that nobody takes it for garbage
       this.parts.clear();
       this.held = (all ?? await kit.all()).get(this.it.content) ?? new Set();
       this.stored = 0;
@@ -197,7 +206,14 @@
       this.parts.clear();
       this.held.clear();
       this.stored = 0;
-      await this.save({ entry: null, content: "", size: -1, validator: "", head: null });
+      await this.plan({ entry: null, content: "", size: -1, validator: "", head: null });
+    }
+
+    /** @param {Partial<RecordRow>} plan */
+    async plan(plan) {
+      const { content } = this.it;
+      await this.save(plan);
+      if (content && content !== this.it.content) await kit.sweep();
     }
 
     /** Length of a segment. @param {number} index */
@@ -206,19 +222,21 @@
       return size < 0 ? segmentSize : Math.max(0, Math.min(segmentSize, size - index * segmentSize));
     }
 
-    /** The file has changed, or seems to have: the manifest tells. @param {string} words */
-    async renew(words) {
+    /** The file has changed, or seems to have: the manifest tells. @param {{ message: string, status: number, after: number }} changed */
+    async renew({ message, status, after }) {
       const { manifest, entry, request } = this.it;
-      await this.save({ restarts: this.it.restarts + 1 });
-      if (this.it.restarts > RESTARTS) throw new Failure("fetch-error", `${words} That was the ${this.it.restarts}th time.`);
       const found = manifest ? await this.attempt(() => this.look(manifest)) : null;
-      if (!found && entry) throw new Failure("fetch-error", `${words} And there is no manifest that says what it is now.`);
-      if (!found) return this.forget();
-      if (found.sha256 === entry?.sha256) { // another ETag only, or the file is not back yet
+      if (!found && entry) throw new Failure("fetch-error", `${message} And there is no manifest that says what it is now.`);
+      if (entry && found?.sha256 === entry.sha256) { // another ETag only, or the file is not back yet
         await this.save({ validator: "" });
-        return this.pause(this.it.restarts);
+        if (++this.away > AWAY) throw new Failure("fetch-error", message);
+        return status || this.away > 1 ? this.pause(this.away, after) : undefined;
       }
+      await this.save({ restarts: this.it.restarts + 1 });
+      if (this.it.restarts > RESTARTS) throw new Failure("fetch-error", `${message} That was the ${this.it.restarts}th time.`);
+      if (!found) return this.forget();
       this.bad.clear();
+      if (entry) await this.run.grown(found.size - entry.size);
       const url = request.url.includes("?sha256=") ? new URL(found.url, manifest).href : request.url;
       await this.lay({ request: { ...request, url }, entry: found, content: found.sha256, size: found.size, segmentSize: found.segment_size, validator: "", head: null });
     }
@@ -303,10 +321,10 @@
 
     /** Get one segment. @param {number} index @param {() => void} moved @param {boolean} last @param {Body} [body] that stands at its beginning */
     async segment(index, moved, last, body) {
-      const { segmentSize, entry, validator, request: { url } } = this.it;
+      const { segmentSize, validator, request: { url } } = this.it;
       const length = this.bytes(index);
       let part = this.parts.get(index);
-      const same = !!(entry || validator); // else nobody knows whether this is what came before
+      const same = this.known;
       if (!part || !same) {
         this.parts.set(index, part = { bytes: new Uint8Array(length), got: 0, noted: 0 });
         if (same && !body) part.got = part.noted = await kit.recallParts(this.it.content, index, this.noted.get(index) ?? [], part.bytes);
@@ -325,7 +343,7 @@
             chunk = chunk.subarray(0, length - part.got);
             part.bytes.set(chunk, part.got);
             part.got += chunk.length;
-            moved();
+            if (same) moved();
             this.run.moved(chunk.length);
             if (!same || Date.now() - at < NOTED_EVERY || part.got - part.noted < NOTED_BYTES) continue;
             await this.note(index, part);
@@ -340,7 +358,7 @@
           from.close();
         }
         // A server may send less than it was asked for; WebKit lets a body that was cut off look whole.
-        if (part.got < length && part.got - before !== kit.length(from.response.headers)) throw new Retry(`${kit.shown(url)} broke off.`, { network: true });
+        if (part.got === before || (part.got < length && part.got - before !== kit.length(from.response.headers))) throw new Retry(`${kit.shown(url)} broke off.`, { network: true });
       }
       await this.put(index, part.bytes);
     }
@@ -378,6 +396,7 @@
         if (!FULL.test(error?.name)) throw new Retry(`The browser did not store a part: ${error?.message}`);
         throw new Failure("quota-exceeded", `The browser gives this site no more room; ${this.run.downloaded} bytes are stored.`);
       });
+      this.away = 0;
       this.held.add(index);
       this.parts.delete(index);
       this.stored += bytes.length;
@@ -394,11 +413,21 @@
       const body = await kit.open(this, { ...(this.resumable && !this.plain && { start: 0 }), last });
       try {
         if (request.body) await this.run.sent(request.body.byteLength);
-        if (body.response.status === 416 && this.resumable) { this.plain = true; throw new Changed(""); }
+        if (this.resumable && !this.plain && await this.partial(body.response)) {
+          this.plain = true;
+          throw new Changed("");
+        }
         await this.take(body, moved);
       } finally {
         body.close();
       }
+    }
+
+    /** Whether an answer to a request for all the bytes is not all of them. @param {Response} response */
+    async partial({ status, headers }) {
+      if (status !== 206) return status === 416;
+      const range = kit.contentRange(headers.get("content-range"));
+      return range ? range.start !== 0 || range.end !== range.total : !(await this.agrees(kit.length(headers))); // other origins may hide it
     }
 
     /** Take an answer from its first byte to its last. @param {Body} body @param {() => void} moved */
@@ -412,7 +441,8 @@
       await this.cut(body, moved);
     }
 
-    /** Cut a body into segments. What comes again is no progress, since the next answer too begins at the beginning: a segment more is. @param {Body} body @param {() => void} moved */
+    /** Cut a body into segments. What comes again is no progress, since the next answer too begins at the beginning: a segment more is,
+     * where it stays. @param {Body} body @param {() => void} moved */
     async cut(body, moved) {
       const { segmentSize, size, request } = this.it;
       const part = { bytes: new Uint8Array(Math.min(this.bytes(0), 2 ** 16)), got: 0, noted: 0 };
@@ -429,7 +459,10 @@
           chunk = chunk.subarray(some.length);
           if (!this.held.has(index)) { this.parts.set(index, part); this.run.moved(some.length); }
           if (part.got < segmentSize) continue;
-          if (!this.held.has(index)) { await this.put(index, part.bytes.subarray(0, segmentSize)); moved(); }
+          if (!this.held.has(index)) {
+            await this.put(index, part.bytes.subarray(0, segmentSize));
+            if (this.known) moved();
+          }
           [index, part.got] = [index + 1, 0];
         }
       }
@@ -440,13 +473,14 @@
       await this.save({ size: total, segmentSize });
     }
 
-    /** Whether a body of unannounced length may be whole: WebKit reads one that was cut off between two chunks as if it had ended. @param {number} total */
+    /** Whether so many bytes may be the whole, where no answer has said so: WebKit reads a body that was cut off between two chunks as
+     * if it had ended. @param {number} total -1 = not known, and then they are */
     async agrees(total) {
       const { request } = this.it;
       const init = { method: "HEAD", cache: /** @type {const} */ ("no-store"), signal: AbortSignal.any([this.run.signal, AbortSignal.timeout(30_000)]) };
       const answer = await fetch(kit.restore({ ...request, url: kit.ours(request.url) }, init)).catch(() => undefined);
       const length = answer?.ok && !answer.headers.has("content-encoding") ? kit.length(answer.headers) : -1;
-      return length < 0 || length === total;
+      return length < 0 || total < 0 || length === total;
     }
 
     /** Keep an answer that is no success, so that the page can read it. @param {Body} body */

@@ -150,6 +150,7 @@ export interface Body {
 
 /** What a transfer asks of the run of its registration (engine.js). */
 export interface Runner {
+  row: RegistrationRow;
   signal: AbortSignal;
   received: number;
   readonly downloaded: number;
@@ -157,6 +158,7 @@ export interface Runner {
   enter(state: State): void;
   moved(count: number): void;
   saved(): Promise<unknown>;
+  grown(bytes: number): Promise<void>;
   sent(count: number): Promise<void>;
   sized(): Promise<void>;
   wait(state: State, time: number, halt: AbortSignal): Promise<void>;
@@ -172,6 +174,7 @@ export interface Transfer {
   ranges: boolean;
   met: boolean;
   forbidden: number;
+  readonly patient: boolean;
   recall(all: Map<string, Set<number>>): Promise<void>;
   go(): Promise<void>;
   save(change: Partial<RecordRow>): Promise<void>;
@@ -183,7 +186,7 @@ type Reason = Exclude<FailureReason, "">;
 export interface Reply {
   Failure: new (reason: Reason, words: string) => Error & { reason: Reason };
   Retry: new (words: string, how?: { after?: number; limit?: number; status?: number; network?: boolean }) => Error & { after: number; limit: number; status: number; network: boolean };
-  Changed: new (words: string) => Error;
+  Changed: new (words: string, how?: { after?: number; status?: number }) => Error & { after: number; status: number };
   BadStatus: new (words: string, body: Body) => Error & { body: Body };
   promised(integrity: string): { algorithm: string; digests: string[] };
   validator(headers: Headers): string;
@@ -218,7 +221,7 @@ export interface Kit {
   /** Change some members; undefined when it has gone. */
   update(uid: number, change: Partial<RegistrationRow>): Promise<RegistrationRow | undefined>;
   updateRecord(uid: number, index: number, change: Partial<RecordRow>): Promise<RecordRow | undefined>;
-  /** Pause or resume, and tell the engine. False: it is not active. */
+  /** Pause or resume, and tell the engine. False: it is not active, or sends what could not be sent again. */
   pause(uid: number, paused: boolean): Promise<boolean>;
   /** Settle, and owe the worker the event, in one transaction, and tell everybody. False: it had settled before. */
   settle(uid: number, result: Result, reason?: FailureReason, detail?: string): Promise<boolean>;
@@ -265,6 +268,8 @@ export interface Kit {
   mend(record: RecordRow, index: number): Promise<Response | undefined>;
   /** Delete each content to which no record refers. */
   sweep(): Promise<void>;
+  /** As a server would answer for a file of its manifest. */
+  headOf(entry: Entry, url: string): Head;
   sha256(bytes: BufferSource): Promise<string>;
   /** Bytes that may still be stored, as far as the browser says; 1 TiB when it does not. Never waits for a prompt. */
   room(): Promise<number>;
