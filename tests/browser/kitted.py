@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from tests.browser.browsers import Browser, Tab
 from tests.browser.sites import Site
 
-__all__ = ["PAGE", "Kitted"]
+__all__ = ["IN_ONE", "PAGE", "Kitted"]
+
+IN_ONE = pytest.mark.parametrize(
+    "shared_bare",
+    ["bare", *(pytest.param(name, marks=pytest.mark.whole) for name in ("firefox", "webkit"))],
+    indirect=True,
+)
+"""For what asks nothing of a browser that another test does not: in `make test` it runs in one, in `make browser` in all."""
 
 PAGE = """<!doctype html><meta charset=utf-8><title>kit</title><script src=/bgfetch/polyfill.js></script><script>
     const kit = globalThis[Symbol.for("bgfetch")]

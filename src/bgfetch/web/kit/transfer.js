@@ -332,7 +332,7 @@
       let at = Date.now();
       while (part.got < length) {
         const start = index * segmentSize;
-        const end = Math.min(length, part.got + this.span);
+        const end = same ? Math.min(length, part.got + this.span) : length;
         const from = body ?? await kit.open(this, { start: start + part.got, end: start + end, last });
         body = undefined;
         if (!this.it.head || (!validator && kit.validator(from.response.headers)))
@@ -359,6 +359,10 @@
         }
         // A server may send less than it was asked for; WebKit lets a body that was cut off look whole.
         if (part.got === before || (part.got < length && part.got - before !== kit.length(from.response.headers))) throw new Retry(`${kit.shown(url)} broke off.`, { network: true });
+        if (!same && part.got < length) { // one answer, or nobody knows that it is one file
+          this.ranges = false;
+          throw new Changed("");
+        }
       }
       await this.put(index, part.bytes);
     }
