@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from tests.browser.kitted import Kitted
+from tests.browser.kitted import IN_ONE, Kitted
 from tests.browser.models import SEGMENT, Seeded
 from tests.browser.sites import KIT, Site
 
@@ -272,6 +272,18 @@ def test_too_much(kitted: Kitted, site: Site) -> None:
     assert model.sent < SIZE
 
 
+@IN_ONE
+def test_no_number_announced(kitted: Kitted, site: Site) -> None:
+    """What is no number, or without an end, announces nothing (Web IDL, unsigned long long)."""
+    site.model(MODEL, 3)
+    assert kitted.run(
+        """const found = []
+        for (const downloadTotal of [NaN, Infinity, null, "x", 1.9]) found.push((await begin(`${downloadTotal}`, model, {downloadTotal})).downloadTotal)
+        return found""",
+        model=MODEL,
+    ) == [0, 0, 0, 0, 1]
+
+
 def test_stall(kitted: Kitted, site: Site) -> None:
     """A connection on which nothing comes is given up, and another one made; here after 3 s instead of 30."""
     source = (KIT / "source.js").read_text("utf-8")
@@ -311,3 +323,19 @@ def test_redirected(kitted: Kitted, site: Site, *, exposed: bool) -> None:
         assert not other.seen("/cdn.bin", "OPTIONS")
         # WebKit sends no Range along a redirect to another origin, so the whole comes at once.
         assert (len(other.seen("/cdn.bin")) > 2) == (exposed and kitted.browser.name != "webkit")
+
+
+def test_policy_of_the_page(kitted: Kitted, site: Site) -> None:
+    """It does not bind a worker, as docs/browser.md says: that of `engine.js` does (conformance/test_requests.py)."""
+    model = site.model(MODEL, SIZE)
+    forbidden = kitted.run(
+        """const meta = document.createElement("meta")
+        meta.httpEquiv = "Content-Security-Policy"
+        meta.content = "connect-src https://example.test"
+        document.head.append(meta)
+        return fetch(model).then(() => false, () => true)""",
+        model=MODEL,
+    )
+    assert forbidden
+    kitted.start(MODEL)
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256

@@ -9,7 +9,7 @@ import pytest
 from tests.browser.browsers import Browser, PageError, Tab
 from tests.browser.chromium import ChromiumTab
 from tests.browser.lab import running
-from tests.browser.sites import Site
+from tests.browser.sites import KIT, Site
 
 pytestmark = pytest.mark.timeout(120)  # a browser starts, and takes seconds for its first native fetch
 
@@ -250,6 +250,51 @@ def test_an_abort_keeps_whole_parts_for_the_next_one(page: Tab, site: Site) -> N
     assert model.sent < 1.7 * SIZE
 
 
+def test_the_end_of_another_model_leaves_what_was_salvaged(page: Tab, site: Site) -> None:
+    """Parts of what is held are no garbage, although nothing is whole yet."""
+    model = site.model("/models/m/model.bin", SIZE)
+    site.model("/models/o/model.bin", 1000)
+    model.faults.rate = 6_000_000
+    page.run(
+        START
+        + """while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true }));
+        await reg.pause();
+        globalThis.count = async () => (await (await caches.open("bgfetch-segments")).keys()).length;
+        while (reg.engine === "native" || !(await count())) await new Promise((next) => setTimeout(next, 50));"""
+    )
+    before = page.evaluate("await count()")
+    page.run('await (await bf.fetch("o", "/models/o/manifest.json")).finished; await bf.delete("o")')
+    assert page.evaluate("await count()") == before > 0
+
+
+def test_a_start_that_takes_long_is_not_the_second_one(page: Tab, chromium: Browser, site: Site) -> None:
+    """Another tab takes over with the other engine; what the browser starts at last is given up."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.rate = 3_000_000
+    module = (KIT / "bgfetch.js").read_text("utf-8")
+    assert "GRACE = 5_000" in module
+    site.put("/bgfetch/bgfetch.js", module.replace("GRACE = 5_000", "GRACE = 100"))
+    page.run(
+        """const { fetch } = BackgroundFetchManager.prototype;
+        globalThis.gate = new Promise((done) => { globalThis.pass = done; });
+        BackgroundFetchManager.prototype.fetch = async function (...asked) { await gate; return fetch.apply(this, asked); };"""
+        + READY
+        + 'globalThis.begun = bf.fetch("m", "/models/m/manifest.json"); while (!(await bf.get("m"))) await new Promise((next) => setTimeout(next, 50));'
+    )
+    other = chromium.open(site.url)
+    other.run(READY)
+    site.wait(lambda: model.sent > 1_000_000)
+    page.run(
+        """pass(); await begun;
+        const { backgroundFetch } = await navigator.serviceWorker.ready;
+        while ((await backgroundFetch.getIds()).length) await new Promise((next) => setTimeout(next, 50));"""
+    )
+    assert model.sent < SIZE / 2
+    model.faults.rate = 0
+    assert other.run(READY + END) == model.sha256
+    assert model.sent < 1.2 * SIZE
+
+
 SLOW = """const now = Date.now; let asked = 0; Date.now = () => now() + 6000 * asked++;  // as on a slow machine
 importScripts("/bgfetch/sw.js");
 addEventListener("backgroundfetchsuccess", (event) => event.waitUntil(fetch("/told", { method: "POST", body: JSON.stringify({ id: event.registration.id }) })));"""
@@ -278,6 +323,23 @@ def test_hashing_that_takes_too_long_waits_for_a_page(
     ) == [True, 0]
     site.hears(id="m")
     assert model.sent < 1.2 * SIZE
+
+
+def test_what_is_aborted_does_not_wait_to_be_hashed(page: Tab, site: Site) -> None:
+    """Nobody would come back for it, so it would take room for ever."""
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.rate = 6_000_000
+    salvage = (KIT / "salvage.js").read_text("utf-8")
+    assert "TIME = 15_000" in salvage
+    site.put("/bgfetch/salvage.js", salvage.replace("TIME = 15_000", "TIME = -1"))
+    page.run(
+        START
+        + """while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true }));
+        const heard = new Promise((done) => { new BroadcastChannel("bgfetch").onmessage = ({ data }) => { if (data.type === "changed") done(); }; });
+        await reg.abort();
+        await heard; // of the worker, which has seen to all parts"""
+    )
+    assert page.run("return (await (await caches.open('bgfetch-quarantine')).keys()).length") == 0
 
 
 def test_no_page_is_needed(page: Tab, chromium: Browser, site: Site) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.browser.browsers import Browser, PageError, Tab
-from tests.browser.chromium import Chromium
+from tests.browser.chromium import Chromium, ChromiumTab
 from tests.browser.lab import running
 from tests.browser.models import Model, Seeded
 from tests.browser.sites import Site
@@ -342,6 +342,55 @@ def test_its_address_is_answered_without_the_server(tab: Tab, site: Site) -> Non
         return [await hex(await whole.arrayBuffer()), part.status, (await part.arrayBuffer()).byteLength];""",
         url=url,
     ) == [model.sha256, 206, 5]
+
+
+@pytest.mark.parametrize("shared", ["chromium"], indirect=True)  # its protocol alone stops a worker
+def test_an_address_without_a_version_is_answered_by_a_worker_that_just_started(
+    tab: ChromiumTab, site: Site
+) -> None:
+    """It does not know yet what is stored, but asks before the network is."""
+    model = site.model("/plain/model.bin", SIZE)
+    model.faults.manifest = False
+    url = tab.run(
+        READY
+        + """const reg = await bf.ensure("p", "/plain/model.bin"); await reg.finished;
+        while (!navigator.serviceWorker.controller) await new Promise((next) => navigator.serviceWorker.addEventListener("controllerchange", next, { once: true }));
+        return await reg.url("/plain/model.bin");"""
+    )
+    model.faults.status = 500
+    tab.call("ServiceWorker.enable", {})
+    tab.call("ServiceWorker.stopAllWorkers", {})
+    assert (
+        tab.run(READY + "return await hex(await (await fetch(url)).arrayBuffer());", url=url) == model.sha256
+    )
+
+
+@pytest.mark.parametrize("shared", ["chromium"], indirect=True)
+def test_what_waits_for_nobody_is_swept(tab: Tab, site: Site) -> None:
+    """What was to be hashed for a fetch that has gone does not stay."""
+    site.model("/models/m/model.bin", SIZE)
+    left = "(await (await caches.open('bgfetch-quarantine')).keys()).length"
+    tab.run(
+        "await (await caches.open('bgfetch-quarantine')).put('/.bgfetch/quarantine/99/0/0', new Response('x'))"
+    )
+    tab.run(FETCH + "await bf.delete('m')")
+    assert tab.run(f"return {left}") == 0
+
+
+def test_an_abort_in_the_moment_of_the_start(tab: Tab, site: Site) -> None:
+    """A signal that comes while the fetch is stored ends it like any other."""
+    model = site.model("/models/m/model.bin", SIZE)
+    assert (
+        tab.run(
+            READY
+            + """const control = new AbortController();
+            globalThis[Symbol.for("bgfetch")].listen((message) => { if (message.type === "changed") control.abort(); });
+            const reg = await bf.fetch("m", "/models/m/manifest.json", { signal: control.signal });
+            return await reg.finished.catch((error) => error.name);"""
+        )
+        == "AbortError"
+    )
+    assert model.sent == 0
 
 
 def test_what_is_not_whole_is_not_handed_out(tab: Tab, site: Site) -> None:
