@@ -92,6 +92,7 @@ def test_new_version(kitted: Kitted, site: Site, *, manifest: bool) -> None:
     assert [record["sha256"], record["size"]] == [model.sha256, SIZE + 100]
 
 
+@IN_ONE
 def test_new_version_behind_a_busy_manifest(kitted: Kitted, site: Site) -> None:
     """Where the manifest cannot be had in the moment in which the file has changed, it is asked for again."""
     model = site.model(MODEL, SIZE)
@@ -114,6 +115,7 @@ def test_new_version_behind_a_busy_manifest(kitted: Kitted, site: Site) -> None:
     assert refused.is_set()
 
 
+@IN_ONE
 def test_gone_for_a_moment(kitted: Kitted, site: Site) -> None:
     """A file that is away although its manifest still promises it is waited for, as when a server is set up again."""
     model = site.model(MODEL, SIZE)
@@ -150,6 +152,7 @@ def test_wrong_once(kitted: Kitted, site: Site) -> None:
     assert model.sent <= SIZE + 4 * SEGMENT
 
 
+@IN_ONE
 def test_wrong_always(kitted: Kitted, site: Site) -> None:
     """Bytes that the manifest does not promise are never handed out."""
     model = site.model(MODEL, SIZE)
@@ -174,6 +177,7 @@ def test_wrong_to_the_page(kitted: Kitted, site: Site) -> None:
     assert "not what its integrity promises" in kitted.detail()[0]
 
 
+@IN_ONE
 @pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
 def test_page_instead(kitted: Kitted, site: Site, *, manifest: bool) -> None:
     """A login page that comes instead is refused in words."""
@@ -185,6 +189,7 @@ def test_page_instead(kitted: Kitted, site: Site, *, manifest: bool) -> None:
     assert "web page instead" in kitted.detail()[0]
 
 
+@IN_ONE
 def test_busy(kitted: Kitted, site: Site) -> None:
     """A server that is busy is asked again when it said, and the page can see until when it waits."""
     model = site.model(MODEL, SIZE)
@@ -251,6 +256,7 @@ def test_evicted(kitted: Kitted, site: Site) -> None:
     assert model.sent == SIZE + SEGMENT
 
 
+@IN_ONE
 def test_missing(kitted: Kitted, site: Site) -> None:
     """A status that is final fails the fetch, and the page can read what was answered."""
     site.model(MODEL, SIZE).faults.status = 403
@@ -263,6 +269,7 @@ def test_missing(kitted: Kitted, site: Site) -> None:
     ]
 
 
+@IN_ONE
 def test_too_much(kitted: Kitted, site: Site) -> None:
     """More bytes than the page allowed for end the fetch at once."""
     model = site.model(MODEL, SIZE)
