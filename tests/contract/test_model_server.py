@@ -109,6 +109,27 @@ def test_no_such_bytes(model: str) -> None:
     assert got.headers["content-type"].startswith("text/plain")
 
 
+@pytest.mark.parametrize(
+    ("field", "status"), [('If-Match: "another"', 412), (f"Range: bytes={len(BODY)}-", 416)]
+)
+def test_what_one_client_cannot_have_is_not_kept_for_others(model: str, field: str, status: int) -> None:
+    """The bytes of a version never change, but a refusal is of one request: caches may not keep it under the URL."""
+    got = curl(f"{model}?sha256={SHA256}", "-H", field)
+    assert (got.status, got.headers["cache-control"]) == (status, "no-store")
+
+
+def test_a_query_that_is_none_of_ours(model: str) -> None:
+    """What would be read in part only is refused: a version that is named behind it is not passed over."""
+    for query in (f"sha256={SHA256}&more={'x' * 5000}", "&".join(f"{n}={n}" for n in range(40))):
+        assert curl(f"{model}?{query}").status == 414
+
+
+def test_a_manifest_has_no_date(server: str) -> None:
+    """A file that goes makes it another one and no younger: If-Modified-Since says nothing about it."""
+    got = curl(f"{server}m/manifest.json", "-H", "If-Modified-Since: Fri, 01 Jan 2038 00:00:00 GMT")
+    assert got.status == 200
+
+
 def test_many_ranges_are_answered_whole(model: str) -> None:
     """A list of ranges is deliberately not understood: 200 with everything, and no multipart."""
     got = curl(model, "-H", "Range: bytes=0-0,2-2")

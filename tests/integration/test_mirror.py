@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,17 +22,18 @@ from bgfetch.errors import InvalidRequest
 from bgfetch.testing import Exchange, OriginServer
 from bgfetch.testing.message import text_reply
 from bgfetch.web import ModelServer
+from bgfetch.web.limits import Limits
 
 BODY = random.Random(5).randbytes(6_000_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
 @contextmanager
-def mirror(tmp_path: Path, upstream: str) -> Iterator[str]:
+def mirror(tmp_path: Path, upstream: str, limits: Limits | None = None) -> Iterator[str]:
     """The URL of a mirror with a home of its own, fetching in this process."""
     (tmp_path / "models").mkdir(exist_ok=True)
     settings = load({"home": tmp_path / "home", "in_process": True, "retry_scale": 0.01, "attempts": 3})
-    models = ModelServer(tmp_path / "models", upstream=upstream, settings=settings)
+    models = ModelServer(tmp_path / "models", upstream=upstream, settings=settings, limits=limits)
     try:
         with serving(models) as url:
             yield url
@@ -76,6 +78,64 @@ def test_sent_on_while_it_comes(tmp_path: Path) -> None:
         assert (part.status, part.body) == (206, body[20_000_000:20_000_100])
         assert curl(f"{url}/llm.gguf").body == body
         assert origin.bytes_sent < 1.2 * len(body)
+
+
+def test_who_leaves_gives_its_place_back(tmp_path: Path) -> None:
+    """Also who waited for what is hours away, and was never sent a byte of it."""
+    with (
+        OriginServer({"/models/llm.gguf": BODY}, rate=200_000) as origin,
+        mirror(tmp_path, upstream_of(origin), Limits(per_client=1)) as url,
+    ):
+        with raw(url, "/llm.gguf", f"Range: bytes={len(BODY) - 5}-\r\n") as client:
+            assert client.recv(12) == b"HTTP/1.1 206"
+            assert curl(f"{url}/llm.gguf", "--head").status == 429
+        eventually(lambda: curl(f"{url}/llm.gguf", "--head"), lambda got: got.status == 200)
+        assert origin.bytes_sent < len(BODY) / 2
+
+
+def test_a_rate_holds_for_what_comes(tmp_path: Path) -> None:
+    """A name that nobody has asked for yet is no way around it."""
+    began = time.monotonic()
+    with (
+        OriginServer({"/models/llm.gguf": BODY}) as origin,
+        mirror(tmp_path, upstream_of(origin), Limits(rate=2_500_000)) as url,
+    ):
+        assert curl(f"{url}/llm.gguf").body == BODY
+    assert time.monotonic() - began > 1.2  # 6 MB at 2.5 MB/s, the first second's worth at once
+
+
+@pytest.mark.parametrize(
+    ("field", "status"),
+    [
+        ("Sec-Fetch-Site: cross-site", 403),
+        ("Sec-Fetch-Site: same-site", 403),
+        ("Origin: https://evil.example", 403),
+        ("Sec-Fetch-Site: same-origin", 200),
+        ("Sec-Fetch-Site: none", 200),
+    ],
+)
+def test_pages_of_other_sites_have_nothing_fetched(tmp_path: Path, field: str, status: int) -> None:
+    """They could not read it, but fill the disk."""
+    with OriginServer({"/models/llm.gguf": BODY}) as origin, mirror(tmp_path, upstream_of(origin)) as url:
+        assert curl(f"{url}/llm.gguf", "-H", field).status == status
+        assert bool(origin.requests) is (status == 200)
+
+
+def test_http_1_0_and_an_unknown_length(tmp_path: Path) -> None:
+    """There the end of the connection would be the end of the file, also of one that broke off: it waits until it is here."""
+
+    def unframed(exchange: Exchange) -> None:
+        whole = replace(exchange.correct(), status=200, spans=((0, len(BODY)),))
+        exchange.send_chunked(whole.but(content_length=None, content_range=None, accept_ranges=None))
+
+    with (
+        OriginServer({"/models/llm.gguf": BODY}, unframed, rate=3e6) as origin,
+        mirror(tmp_path, upstream_of(origin)) as url,
+    ):
+        early = curl(f"{url}/llm.gguf", "--http1.0")
+        assert (early.status, early.headers["retry-after"]) == (503, "2")
+        got = eventually(lambda: curl(f"{url}/llm.gguf", "--http1.0"), lambda got: got.status == 200)
+        assert got.body == BODY
 
 
 def test_many_clients_one_download(tmp_path: Path) -> None:
@@ -187,11 +247,11 @@ def eventually(look: Callable[[], Answered], good: Callable[[Answered], bool]) -
 
 
 @contextmanager
-def raw(url: str, path: str) -> Iterator[socket.socket]:
-    """A connection on which a GET was sent."""
+def raw(url: str, path: str, more: str = "") -> Iterator[socket.socket]:
+    """A connection on which a GET was sent, with more lines in its head."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10) as client:
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n".encode())
         yield client
 
 

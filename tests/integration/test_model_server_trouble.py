@@ -173,8 +173,10 @@ def test_a_file_just_written_has_no_tag_yet(folder: Path) -> None:
         os.utime(folder / "n.bin", LONG_AGO)
         old = curl(f"{url}/n.bin", "--head")
     assert "etag" not in young.headers
+    assert "last-modified" not in young.headers  # nor a date, by which If-Range would take the next for it
     assert (young.status, young.body) == (200, b"one")
     assert "etag" in old.headers
+    assert "last-modified" in old.headers
 
 
 def test_hashing_is_told(folder: Path) -> None:
@@ -234,6 +236,17 @@ def test_too_many_of_one_client(folder: Path) -> None:
             assert len(drain(one)) == 24 * MIB
             assert len(drain(two)) == 24 * MIB
         assert curl(f"{url}/a.bin", "--head").status == 200
+    models.close()
+
+
+def test_a_preflight_takes_no_place(folder: Path) -> None:
+    """A browser tells its page of a preflight that was refused as of a lost network."""
+    models = ModelServer(folder, index=None, cors="*", limits=Limits(per_client=1))
+    with serving(models) as url, get(url, "/a.bin") as client:
+        client.recv(1, socket.MSG_PEEK)
+        assert curl(f"{url}/a.bin", "--head").status == 429
+        asked = curl(f"{url}/a.bin", "-X", "OPTIONS", "-H", "Origin: https://app.example")
+        assert (asked.status, asked.headers["access-control-allow-origin"]) == (204, "*")
     models.close()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bgfetch.response import off_loop
-from bgfetch.web.asked import Asked, Reply, asked, refused
+from bgfetch.web.asked import TOO_LONG, Asked, Reply, asked, refused
 from bgfetch.web.conditions import Representation, decide
 from bgfetch.web.fields import text_fields
 from bgfetch.web.folder import Folder, Stamp, stamp_of
@@ -38,9 +38,11 @@ class Kit:
         """Answer a request."""
         if scope["type"] != "http":
             raise RuntimeError(f"the kit speaks HTTP, not {scope['type']!r}")
-        request = asked(scope)
-        reply = await off_loop(self._reply, request)
-        await reply.send(send, head=request.method == "HEAD")
+        try:
+            reply = await off_loop(self._reply, asked(scope))
+        except ValueError:
+            reply = TOO_LONG
+        await reply.send(send, head=scope["method"] == "HEAD")
 
     def _reply(self, request: Asked) -> Reply:
         if request.method not in ("GET", "HEAD"):

@@ -22,6 +22,7 @@ from bgfetch.web.asked import Asked, Reply
 from bgfetch.web.conditions import Answer, Representation, decide
 from bgfetch.web.fields import Fields, content_type, text_fields
 from bgfetch.web.manifest import hashing_json
+from bgfetch.web.sending import Departure
 
 if TYPE_CHECKING:
     from bgfetch.registrations.port import RecordRow
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Broken", "Coming"]
 
 _LOOK: Final = 0.05  # s
+_LONGEST_LOOK: Final = 0.5  # s, where what is asked for lies far behind the front
 _BLOCK: Final = 1 << 18
 _ENDLESS: Final = 1 << 62
 
@@ -69,7 +71,7 @@ class Coming:
         etag = self.reply.headers.get("etag", "")
         tags = (etag,) if is_strong(etag) else ()
         headers = request.headers if self.total is not None else Headers()
-        file = Representation(self.total or 0, tags, int(time.time()))
+        file = Representation(self.total or 0, tags, None)
         answer = decide(request.method, headers, file, now=time.time())
         fields: Fields = [
             ("cache-control", "no-cache, no-transform"),
@@ -96,17 +98,17 @@ class Coming:
         fields = [*text_fields(body, "application/json"), ("cache-control", "no-store"), ("retry-after", "2")]
         return Reply(503, fields, body)
 
-    async def chunks(self, span: Span) -> AsyncIterator[bytes]:
+    async def chunks(self, span: Span, departure: Departure) -> AsyncIterator[bytes]:
         """The bytes of a span of it, as soon as they are there; all of it where the length is not known.
 
         Raises:
-            Broken: Not all will come.
+            Broken: Not all will come, or the client has gone.
         """
         stop = span.stop if self.total is not None else _ENDLESS
         whole = hashlib.sha256() if span.start == 0 and stop >= (self.total or 0) else None
         position, row = span.start, None
         while position < stop:
-            front, row = await self._advanced(position, row)
+            front, row = await self._advanced(position, row, departure)
             stop = min(stop, front) if row is not None else stop
             while position < min(front, stop):
                 block = await off_loop(self._read, position, min(_BLOCK, min(front, stop) - position))
@@ -117,9 +119,14 @@ class Coming:
                     _must_be(row, whole.hexdigest())
                 yield block
 
-    async def _advanced(self, position: int, row: RecordRow | None) -> tuple[int, RecordRow | None]:
+    async def _advanced(
+        self, position: int, row: RecordRow | None, departure: Departure
+    ) -> tuple[int, RecordRow | None]:
         """How far the download may be sent on, more than `position`; with its record once that is over."""
+        wait = _LOOK
         while row is None or row.result is Result.NONE:
+            if departure.happened:
+                raise Broken("the client has gone")
             look = await off_loop(self.wiring.runs.look, self.uid, 0)
             if look is not None and look.generation != self.generation:
                 raise Broken("it began again")
@@ -130,7 +137,8 @@ class Coming:
                 return front, None
             row = await off_loop(self._record)
             if row.result is Result.NONE:
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(wait)
+                wait = min(_LONGEST_LOOK, wait * 1.5)
         if (
             row.result is Result.FAILURE
             or row.restarts != self.restarts

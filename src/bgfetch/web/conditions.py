@@ -32,12 +32,12 @@ class Representation:
     Args:
         size: Bytes.
         etags: Every strong tag it has been given out under; the first is the one for who names none.
-        modified: When it was last written to, whole seconds since the epoch.
+        modified: When it was last written to, whole seconds since the epoch; None where that is not told.
     """
 
     size: int
     etags: tuple[str, ...]
-    modified: int
+    modified: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def _matches(headers: Headers, file: Representation) -> bool:
         value = headers["if-match"]
         return value.strip() == "*" or any(tag in file.etags for tag in _TAG.findall(value))
     until = http_date(headers.get("if-unmodified-since", ""))
-    return until is None or file.modified <= until
+    return until is None or file.modified is None or file.modified <= until
 
 
 def _not_modified(headers: Headers, file: Representation) -> bool:
@@ -133,7 +133,7 @@ def _not_modified(headers: Headers, file: Representation) -> bool:
             tag.removeprefix("W/") in file.etags for tag in _TAG.findall(value)
         )
     since = http_date(headers.get("if-modified-since", ""))
-    return since is not None and file.modified <= since
+    return since is not None and file.modified is not None and file.modified <= since
 
 
 def _same_version(headers: Headers, file: Representation, now: float) -> bool:
@@ -144,7 +144,7 @@ def _same_version(headers: Headers, file: Representation, now: float) -> bool:
     if len(values) == 1 and is_strong(values[0]):
         return values[0] in file.etags
     date = http_date(values[0]) if len(values) == 1 else None
-    return date == file.modified and now - file.modified > _DATE_IS_STRONG
+    return date is not None and date == file.modified and now - date > _DATE_IS_STRONG
 
 
 def _named(headers: Headers, file: Representation) -> str:

@@ -56,14 +56,14 @@ class Resource:
     Args:
         name: Its own name, the last part of its path.
         size: Bytes.
-        modified: Seconds since the epoch.
+        modified: Seconds since the epoch; None while the file may yet change without another date.
         sha256: Hex, or "" while it is not known.
         versioned: The URL names the digest, so its bytes never change.
     """
 
     name: str
     size: int
-    modified: int
+    modified: int | None
     sha256: str = ""
     versioned: bool = False
 
@@ -86,7 +86,7 @@ class Cors:
         every = "*" in self.origins
         if not every:
             fields.append(("vary", "Origin"))
-        if every or origin in self.origins:
+        if self.allows(origin):
             allowed = "*" if every else origin
             fields += [
                 ("access-control-allow-origin", allowed),
@@ -94,6 +94,10 @@ class Cors:
                 ("timing-allow-origin", allowed),
             ]
         return fields
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages of this origin may read; "" is one that was not named."""
+        return "*" in self.origins or origin in self.origins
 
     def preflight(self) -> Fields:
         """For an answer to OPTIONS, beside `fields`. If-Range is on no browser's safe list: each resumed download asks."""
@@ -112,13 +116,20 @@ def digest_field(sha256: str) -> str:
     return f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode('ascii')}:"
 
 
-def file_fields(file: Resource, etag: str) -> Fields:
-    """What every answer about a file carries, 304 and 416 too; without a tag where none would be a promise yet."""
+def file_fields(file: Resource, etag: str, *, refused: bool = False) -> Fields:
+    """What every answer about a file carries, 304 and 416 too; without a tag where none would be a promise yet.
+
+    Args:
+        file: The file.
+        etag: Its tag, or "".
+        refused: What this client asked for is not to be had; that is no answer to keep for others.
+    """
+    kept = _FOREVER if file.versioned else _REVALIDATED
     return [
         ("accept-ranges", "bytes"),
         *([("etag", etag)] if etag else []),
-        ("last-modified", formatdate(file.modified, usegmt=True)),
-        ("cache-control", _FOREVER if file.versioned else _REVALIDATED),
+        *([] if file.modified is None else [("last-modified", formatdate(file.modified, usegmt=True))]),
+        ("cache-control", "no-store" if refused else kept),
         ("link", f'<{quote(file.name, safe="")}?manifest>; rel="describedby"; type="application/json"'),
         ("x-content-type-options", "nosniff"),
     ]

@@ -168,8 +168,7 @@ class Library:
             return self._wait(files)
         body = manifest_json(whole)
         etag = f'"{hashlib.sha256(body).hexdigest()}"'
-        newest = max((each.stamp.mtime_ns for each in files), default=0) // 1_000_000_000
-        answer = decide("HEAD", request.headers, Representation(len(body), (etag,), newest), now=time.time())
+        answer = decide("HEAD", request.headers, Representation(len(body), (etag,), None), now=time.time())
         fields: Fields = [("etag", etag), ("cache-control", "no-cache, no-transform")]
         if answer.status != 200:
             return Reply(answer.status, fields)
@@ -198,8 +197,9 @@ def _answer(
         Representation(stamp.size, _etags(stamp, note), modified),
         now=time.time(),
     )
-    file = Resource(name, stamp.size, modified, note.sha256, versioned)
-    fields = file_fields(file, answer.etag)
+    dated = time.time() - modified > max(1.0, grain(stamp))  # as a tag, else two versions could have one
+    file = Resource(name, stamp.size, modified if dated else None, note.sha256, versioned)
+    fields = file_fields(file, answer.etag, refused=answer.status in (412, 416))
     match answer.status:
         case 304 | 412:
             return Reply(answer.status, fields)

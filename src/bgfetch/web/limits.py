@@ -24,8 +24,8 @@ class Limits:
         per_client: Answers in progress for one address; more get 429.
         total: Answers in progress for all; more get 503.
         rate: Bytes a second for one address, all its answers together; 0 = no limit.
-        patience: Seconds in which a client must take a block of `sending.BLOCK` bytes; a slower one is cut off, and may
-            come back for the rest. 120 s are 2 KiB/s.
+        patience: Seconds in which a client must take a MiB; a slower one is cut off, and may come back for the rest.
+            120 s are 9 kB/s.
     """
 
     per_client: int = 64
@@ -58,6 +58,11 @@ class Pace:
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._free_at = 0.0
+
+    @property
+    def portion(self) -> int:
+        """Bytes to send at once: a quarter of a second's, so that no client takes the silence between two for the end."""
+        return max(1, self._rate // 4)
 
     def delay(self, count: int, now: float) -> float:
         """Seconds to wait before sending so many bytes, which are counted as sent from here on.

@@ -26,7 +26,7 @@ from bgfetch.vfs import Vfs
 from bgfetch.web.folder import Stamp, stamp_of
 from bgfetch.web.limits import Pace
 
-__all__ = ["BLOCK", "DIRECT", "ZERO_COPY", "Departure", "Receive", "Send", "Sender", "copied_tail"]
+__all__ = ["BLOCK", "DIRECT", "ZERO_COPY", "Departure", "Receive", "Send", "Sender", "copied_tail", "paced"]
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -34,7 +34,8 @@ Send = Callable[[Any], Awaitable[None]]
 BLOCK = 1 << 18  # bytes: fits a processor's cache between being read and being sent
 ZERO_COPY: Final = "http.response.zerocopysend"
 DIRECT: Final = "bgfetch.direct"  # see `connections`
-_LARGEST = 1 << 24  # bytes sent without copying between two looks at the file
+_LARGEST = 1 << 22  # bytes sent without copying between two looks at the file
+_AT_ONCE = 1 << 20  # bytes that a client must take within its patience
 _QUICK = 0.5  # s for one of these; slower clients are given less, so that none of them takes minutes
 
 
@@ -76,7 +77,7 @@ class Sender:
         stamp: What the file was when the head was made.
         send: The application's.
         departure: Ends it.
-        patience: Seconds for the client to take a block.
+        patience: Seconds for the client to take a MiB.
         pace: Of the client, where it has one.
         offered: The server's extensions.
         vfs: What reads.
@@ -102,22 +103,24 @@ class Sender:
     async def _without_copying(self, span: Span) -> int:
         """Send all but the end; where that begins."""
         clock, at, block = asyncio.get_running_loop().time, span.start, BLOCK
-        while (count := min(block, span.stop - copied_tail() - at)) > 0 and self._sound():
-            await self._paced(count)
+        most = _LARGEST if self.pace is None else self.pace.portion
+        while (count := min(block, most, span.stop - copied_tail() - at)) > 0 and self._sound():
+            await paced(self.pace, count)
             began = clock()
             message = {"type": ZERO_COPY, "file": self.fd, "offset": at, "count": count, "more_body": True}
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(self.patience * max(1.0, count / _AT_ONCE)):
                 await self.send(message)
             at += count
             block = min(_LARGEST, block * 2) if clock() - began < _QUICK else max(BLOCK, block // 2)
         return at
 
     async def _copied(self, span: Span) -> bool:
-        buffer = memoryview(bytearray(min(BLOCK, span.length)))
-        for start in range(span.start, span.stop, BLOCK):
-            block = buffer[: min(BLOCK, span.stop - start)]
+        most = BLOCK if self.pace is None else min(BLOCK, self.pace.portion)
+        buffer = memoryview(bytearray(min(most, span.length)))
+        for start in range(span.start, span.stop, most):
+            block = buffer[: min(most, span.stop - start)]
             more = start + len(block) < span.stop
-            await self._paced(len(block))
+            await paced(self.pace, len(block))
             if await _read_into(self.vfs, self.fd, block, start) < len(block) or not self._sound():
                 return False
             await self._within_patience(block, more=more)
@@ -129,11 +132,6 @@ class Sender:
     def _sound(self) -> bool:
         return stamp_of(self.fd) == self.stamp and not self.departure.happened
 
-    async def _paced(self, count: int) -> None:
-        delay = 0.0 if self.pace is None else self.pace.delay(count, asyncio.get_running_loop().time())
-        if delay:
-            await asyncio.sleep(delay)
-
     async def _within_patience(self, block: memoryview, *, more: bool) -> None:
         """What is not sent directly the server may keep, so it gets a copy: the buffer is used again."""
         direct = more and DIRECT in self.offered
@@ -142,6 +140,13 @@ class Sender:
             await self.send(
                 {"type": DIRECT if direct else "http.response.body", "body": body, "more_body": more}
             )
+
+
+async def paced(pace: Pace | None, count: int) -> None:
+    """Wait until a client may have so many bytes."""
+    delay = 0.0 if pace is None else pace.delay(count, asyncio.get_running_loop().time())
+    if delay:
+        await asyncio.sleep(delay)
 
 
 @functools.cache

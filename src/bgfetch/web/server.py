@@ -14,12 +14,14 @@ import time
 from collections.abc import Collection, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from bgfetch.config import Settings, load
 from bgfetch.core.names import printable
+from bgfetch.errors import BgfetchError
 from bgfetch.response import off_loop
 from bgfetch.vfs import Vfs
-from bgfetch.web.asked import Asked, Reply, asked, refused, send_head
+from bgfetch.web.asked import TOO_LONG, Asked, Reply, asked, refused, send_head
 from bgfetch.web.coming import Broken, Coming
 from bgfetch.web.fields import Cors, Fields
 from bgfetch.web.folder import Folder
@@ -29,7 +31,7 @@ from bgfetch.web.library import MANIFEST, Library, Models, Opened
 from bgfetch.web.limits import Busy, Clients, Limits, Pace
 from bgfetch.web.mirror import Mirror, Unobtainable
 from bgfetch.web.paths import Parts, parts_of
-from bgfetch.web.sending import Departure, Receive, Send, Sender
+from bgfetch.web.sending import Departure, Receive, Send, Sender, paced
 
 if TYPE_CHECKING:
     from bgfetch.wiring import Wiring
@@ -140,8 +142,16 @@ class ModelServer:
         """Answer a request."""
         if scope["type"] != "http":
             raise RuntimeError(f"the model server speaks HTTP, not {scope['type']!r}")
-        began, request = time.perf_counter(), asked(scope)
+        began = time.perf_counter()
+        try:
+            request = asked(scope)
+        except ValueError:
+            await TOO_LONG.send(send, head=scope["method"] == "HEAD")
+            return
         more = self._cors.fields(request.headers.get("origin", ""))
+        if request.method == "OPTIONS":  # takes no place: a browser calls a preflight that is refused a lost network
+            await Reply(204, [*self._cors.preflight(), *more]).send(send, head=False)
+            return
         try:
             with self._clients.place(request.client) as pace:
                 found = await self._found(request)
@@ -151,7 +161,7 @@ class ModelServer:
                     await self._send_file(request, found, more, receive, send, pace=pace, offered=offered)
                     return
                 if isinstance(found, Coming):
-                    await self._send_coming(request, found, more, receive, send)
+                    await self._send_coming(request, found, more, receive, send, pace=pace)
                     return
         except Busy as busy:
             found = _busy(busy)
@@ -162,8 +172,6 @@ class ModelServer:
         match request.method:
             case "GET" | "HEAD":
                 pass
-            case "OPTIONS":
-                return Reply(204, self._cors.preflight())
             case _:
                 return refused(405, "models are only read", ("allow", "GET, HEAD, OPTIONS"))
         try:
@@ -174,12 +182,16 @@ class ModelServer:
             return refused(
                 503, f"the disk refused ({error.strerror}); try again later", ("retry-after", "10")
             )
+        except BgfetchError as error:
+            return refused(503, printable(str(error)), ("retry-after", "10"))
 
     async def _pulled(self, request: Asked) -> Opened | Coming | Reply:
         """What is not here, from upstream if there is one."""
         parts = parts_of(request.path)
         if self._mirror is None or not parts or request.path.endswith("/") or parts[-1] == MANIFEST:
             return refused(404, "there is no such model here")
+        if self._is_foreign(request):
+            return refused(403, "a page of another site may not have a model fetched here")
         try:
             coming = await self._mirror.pull(parts)
             if coming is None:
@@ -189,15 +201,33 @@ class ModelServer:
             return refused(error.status, error.words, *again)
         except FileNotFoundError:
             return refused(503, "it was here, and is gone again", ("retry-after", "1"))
-        if "manifest" in request.query or "sha256" in request.query:
+        # By HTTP/1.0 the end of the connection is the end of the file, also where it broke off.
+        endless = coming.total is None and request.http == "1.0"
+        if endless or "manifest" in request.query or "sha256" in request.query:
             try:
                 return await off_loop(coming.wait)
             finally:
                 coming.close()
         return coming
 
+    def _is_foreign(self, request: Asked) -> bool:
+        """Whether a page of another site asks, which may not read what comes either."""
+        origin = request.headers.get("origin", "")
+        if self._cors.allows(origin):
+            return False
+        site = request.headers.get("sec-fetch-site", "")
+        own = not origin or urlsplit(origin).netloc == request.headers.get("host", "")
+        return site not in ("same-origin", "none") if site else not own
+
     async def _send_coming(
-        self, request: Asked, coming: Coming, more: Fields, receive: Receive, send: Send
+        self,
+        request: Asked,
+        coming: Coming,
+        more: Fields,
+        receive: Receive,
+        send: Send,
+        *,
+        pace: Pace | None,
     ) -> None:
         try:
             answer, fields = coming.answer(request)
@@ -207,7 +237,8 @@ class ModelServer:
                 return
             with Departure(receive) as departure:
                 left = answer.span.length if coming.total is not None else None
-                async for block in coming.chunks(answer.span):
+                async for block in coming.chunks(answer.span, departure):
+                    await paced(pace, len(block))
                     if departure.happened:
                         return
                     left = None if left is None else left - len(block)

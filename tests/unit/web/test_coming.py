@@ -63,14 +63,17 @@ def fd(tmp_path: Path) -> Iterator[int]:
     os.close(opened)
 
 
-def collect(fd: int, stands: list[Any], span: Span, total: int | None = len(BODY)) -> tuple[bytes, str]:
+def collect(
+    fd: int, stands: list[Any], span: Span, total: int | None = len(BODY), *, gone: bool = False
+) -> tuple[bytes, str]:
     """What was sent on, and why it ended early, or ""."""
     got = bytearray()
+    departure: Any = SimpleNamespace(happened=gone)
 
     async def job() -> str:
         coming: Any = Coming(Download(stands), 1, REPLY, 1, 0, total, fd)  # type: ignore[arg-type]
         try:
-            async for block in coming.chunks(span):
+            async for block in coming.chunks(span, departure):
                 got.extend(block)
         except Broken as broken:
             return str(broken) or "broken"
@@ -142,3 +145,9 @@ def test_conditions(fields: list[tuple[str, str]], status: int) -> None:
     answer, sent = coming.answer(Asked("GET", "/m.gguf", {}, Headers(fields), ""))
     assert answer.status == status
     assert ("etag", '"v1"') in sent
+
+
+def test_nobody_waits_for_who_has_gone(fd: int) -> None:
+    """What a client asked for far behind the front may be hours away: its place is not kept for it."""
+    got, why = collect(fd, [(look(10), ROW)], Span(5000, 6000), gone=True)
+    assert (got, why) == (b"", "the client has gone")
