@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 import socket
 import subprocess
@@ -20,6 +21,9 @@ from tests.asgi import curl, serving
 from tests.integration.test_serve import serve
 
 from bgfetch.web import Limits, ModelServer
+from bgfetch.web.digesting import Digests
+from bgfetch.web.folder import Stamp
+from bgfetch.web.hashing import Wanted
 from bgfetch.web.sending import copied_tail
 
 MIB = 1 << 20
@@ -177,6 +181,69 @@ def test_a_file_just_written_has_no_tag_yet(folder: Path) -> None:
     assert (young.status, young.body) == (200, b"one")
     assert "etag" in old.headers
     assert "last-modified" in old.headers
+
+
+def test_a_date_that_was_set_back_is_another_version(folder: Path) -> None:
+    """Written to in place with its old date, a file is under none of the old tags, and its old version is gone."""
+    models = ModelServer(folder, index=None)
+    assert models.wait_hashed(10)
+    early = ModelServer(folder, index=None)
+    early._hashing.close()
+    early._hashing._known.clear()
+    old = hashlib.sha256(bytes(24 * MIB)).hexdigest()
+    before = (folder / "a.bin").stat()
+    with serving(models) as url, serving(early) as early_url:
+        early_tag = curl(f"{early_url}/a.bin", "--head").headers["etag"]
+        while (folder / "a.bin").stat().st_ctime_ns == before.st_ctime_ns:  # dates are counted in ticks
+            overwrite(folder / "a.bin")
+            os.utime(folder / "a.bin", LONG_AGO)
+        assert curl(f"{early_url}/a.bin", "--head").headers["etag"] != early_tag
+        assert curl(f"{url}/a.bin", "--head").headers["etag"] != f'"{old}"'
+        assert models.wait_hashed(10)
+        assert curl(f"{url}/a.bin?sha256={old}").status == 404
+    models.close()
+
+
+def test_a_growing_file_does_not_hide_the_others(folder: Path) -> None:
+    """A file that was found changing is left out of its folder's manifest until it is hashed; alone it is waited for."""
+    (folder / "growing.bin").write_bytes(b"some")
+    models = ModelServer(folder, index=None)
+    read = models._hashing._read
+    growing = threading.Event()
+    growing.set()
+
+    def changed(fd: int, before: Stamp) -> Digests | None:
+        return None if before.size == 4 and growing.is_set() else read(fd, before)
+
+    models._hashing._read = changed  # type: ignore[method-assign]
+    put_off, was_put_off = models._hashing._put_off, threading.Event()
+
+    def soon(wanted: Wanted, seconds: float) -> None:
+        if seconds >= 2.0:
+            was_put_off.set()
+        put_off(wanted, 0.01)
+
+    models._hashing._put_off = soon  # type: ignore[method-assign]
+    os.utime(folder / "growing.bin", LONG_AGO)
+    with serving(models) as url:
+        assert was_put_off.wait(10)
+        until = time.monotonic() + 5
+        while curl(f"{url}/manifest.json").status == 503:  # a.bin is not hashed yet
+            assert time.monotonic() < until
+        assert names(url) == ["a.bin"]
+        assert curl(f"{url}/growing.bin?manifest").status == 503
+        assert curl(f"{url}/growing.bin").body == b"some"
+        growing.clear()
+        assert models.wait_hashed(10)
+        assert names(url) == ["a.bin", "growing.bin"]
+    models.close()
+
+
+def names(url: str) -> list[str]:
+    """Of the files in the manifest."""
+    got = curl(f"{url}/manifest.json")
+    assert got.status == 200
+    return [each["path"] for each in json.loads(got.body)["files"]]
 
 
 def test_hashing_is_told(folder: Path) -> None:

@@ -12,6 +12,8 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,19 +31,31 @@ _ABSENT = frozenset(
 )  # fmt: skip
 
 
-class Stamp(NamedTuple):
-    """What changes when a file is written to or replaced; equal stamps are taken for equal bytes.
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What changes when a file is written to or replaced.
+
+    Two are equal while an open file is not seen to be written to. What outlives the open file, a digest or a tag, goes by
+    `state` instead, since a program may set the date of writing back to what it was.
 
     Args:
         device, inode: Which file.
         size: Bytes.
-        mtime_ns: When it was last written to.
+        mtime_ns: When it was last written to, or said to be.
+        ctime_ns: When anything of it changed, which no program can set (Windows: when it was made). Not compared: it changes
+            also when a file that is being sent is renamed over or deleted, and that one is sent to its end.
     """
 
     device: int
     inode: int
     size: int
     mtime_ns: int
+    ctime_ns: int = field(compare=False)
+
+    @property
+    def state(self) -> tuple[int, int, int, int, int]:
+        """All of it; equal ones are taken for equal bytes. A chmod or a new hard link makes another, of the same bytes."""
+        return self.device, self.inode, self.size, self.mtime_ns, self.ctime_ns
 
 
 def grain(stamp: Stamp) -> float:
@@ -95,7 +109,7 @@ class Folder:
         raise FileNotFoundError(errno.ENOENT, "no ordinary file", "/".join(parts))
 
     def files(self, parts: Parts = ()) -> list[tuple[Parts, Stamp]]:
-        """Every file below this folder that `open` would give, by name, sorted.
+        """Every file below this folder that `open` would give, by name, sorted; so none that may not be read.
 
         Raises:
             FileNotFoundError: There is no such folder.
@@ -106,7 +120,7 @@ class Folder:
             raise FileNotFoundError(errno.ENOENT, "no such folder", "/".join(parts)) from None
         if not top.is_dir():
             raise FileNotFoundError(errno.ENOENT, "no folder", "/".join(parts))
-        return sorted(self._walk(parts, top, frozenset()))
+        return sorted(self._walk(parts, top, frozenset()), key=itemgetter(0))
 
     def path(self, parts: Parts) -> Path:
         """Where a file of this name is, or would be."""
@@ -137,7 +151,7 @@ class Folder:
                 facts = resolved.stat()
                 if stat.S_ISDIR(facts.st_mode):
                     yield from self._walk(name, resolved, seen | {here})
-                elif stat.S_ISREG(facts.st_mode):
+                elif stat.S_ISREG(facts.st_mode) and not _refused(resolved):
                     yield name, _stamp(facts)
 
     def _resolved(self, parts: Parts) -> Parts:
@@ -166,5 +180,14 @@ class Folder:
             os.close(at)
 
 
+def _refused(path: Path) -> bool:
+    """Whether `open` would call this file absent. Of an ill disk, or no descriptors left, it says no: none is hidden by that."""
+    try:
+        os.close(os.open(path, _STEP))
+    except OSError as error:
+        return error.errno in _ABSENT
+    return False
+
+
 def _stamp(facts: os.stat_result) -> Stamp:
-    return Stamp(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+    return Stamp(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)

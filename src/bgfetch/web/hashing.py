@@ -1,8 +1,8 @@
 """Hashing files in the background: one thread, what is asked for first, every result remembered.
 
 A file is hashed once it has been left alone for as long as its date needs to tell two states apart, and what was read
-counts only if the file was the same before and after. A process that ends begins again with the file it was at, not
-with those before it.
+counts only if the file was the same before and after. One that changes meanwhile is tried again later and later. A
+process that ends begins again with the file it was at, not with those before it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from bgfetch.web.paths import Parts
 __all__ = ["Hashing", "Progress", "Wanted"]
 
 _log = logging.getLogger(__name__)
-_FINE, _COARSE = (
-    0.05,
-    2.0,
-)  # s between dates that differ: kernels count ticks, FAT and some shares whole seconds
+_COARSE = 2.0  # s, the most that `grain` says
 _AGAIN = 5.0  # s after which a file that could not be read is tried again
+# A file that changed while it was read is tried again after so many seconds, doubled each time.
+_SOONEST, _LATEST = 2.0, 300.0
+_LOOK_EVERY = 64 << 20  # bytes between two looks at whether it is still the same; whole blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class Hashing:
         self._known: dict[Parts, tuple[Stamp, Digests]] = {}
         self._queue: dict[Parts, Wanted] = {}  # in the order to be hashed in
         self._due: dict[Parts, float] = {}  # not before, monotonic
+        self._changing: dict[Parts, float] = {}  # not hashed since found so; s to put it off next time
         self._at: tuple[Wanted, int] | None = None
         self._thread: threading.Thread | None = None
         self._pid = 0
@@ -88,7 +89,7 @@ class Hashing:
     def known(self, wanted: Wanted) -> Digests | None:
         """What this file hashes to, without reading it; may ask the index, so not on an event loop."""
         found = self._known.get(wanted.name)
-        if found is not None and found[0] == wanted.stamp:
+        if found is not None and found[0].state == wanted.stamp.state:
             return found[1]
         try:
             digests = self._index.find(str(wanted.path), wanted.stamp)
@@ -111,6 +112,10 @@ class Hashing:
             self._queue = {**missing, **rest} if first else {**self._queue, **missing}
             self._start()
             self._changed.notify_all()
+
+    def is_changing(self, name: Parts) -> bool:
+        """Whether this file was found changing when it was to be hashed, and has not been hashed since."""
+        return name in self._changing
 
     def begin(self, everything: Callable[[], object]) -> None:
         """Call this on the thread before all else, such as what finds all that is to be hashed."""
@@ -155,30 +160,41 @@ class Hashing:
         self._index.close()
 
     def _start(self) -> None:
-        """A thread of this process; one that was forked has none of its parent's."""
-        if self._thread is None or self._pid != os.getpid():
+        """A thread of this process; one that was forked has none of its parent's. In place of one that died, another."""
+        if self._thread is None or not self._thread.is_alive() or self._pid != os.getpid():
             self._pid, self._at = os.getpid(), None
             self._thread = threading.Thread(target=self._run, name="bgfetch-hashing", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:
-        if self._beginning is not None:
-            self._beginning()
-            with self._changed:
-                self._beginning = None
-                self._changed.notify_all()
+        self._run_beginning()
         while (wanted := self._next()) is not None:
             try:
                 self._hash(wanted)
             except FileNotFoundError:
-                pass  # gone; whoever asks again is told so
+                self._changing.pop(wanted.name, None)  # gone; whoever asks again is told so
             except (OSError, sqlite3.Error) as error:
                 _log.warning("%s cannot be hashed yet: %s", printable("/".join(wanted.name)), error)
+                self._put_off(wanted, _AGAIN)
+            except Exception:  # noqa: BLE001 - one file must not keep all others from being hashed
+                _log.exception("%s cannot be hashed yet", printable("/".join(wanted.name)))
                 self._put_off(wanted, _AGAIN)
             finally:
                 with self._changed:
                     self._at = None
                     self._changed.notify_all()
+
+    def _run_beginning(self) -> None:
+        if self._beginning is None:
+            return
+        try:
+            self._beginning()
+        except Exception:  # noqa: BLE001 - what is asked for can be hashed all the same
+            _log.exception("not everything that is to be hashed was found")
+        finally:
+            with self._changed:
+                self._beginning = None
+                self._changed.notify_all()
 
     def _next(self) -> Wanted | None:
         """The next one whose time has come, taken from the queue; None when it is over."""
@@ -202,24 +218,42 @@ class Hashing:
             found = Wanted(wanted.name, before, wanted.path)
             young = grain(before) - (time.time() - before.mtime_ns / 1e9)
             if 0 < young <= _COARSE:
+                if before.state != wanted.stamp.state:  # written to at every look: it would wait for ever
+                    self._changing.setdefault(wanted.name, _SOONEST)
                 self._put_off(found, young)
                 return
             if self.known(found) is not None:  # another process was faster
+                self._changing.pop(wanted.name, None)
                 return
             with self._changed:
                 self._at = (found, 0)
-            digests = digests_of(self._vfs, fd, before.size, self._advance)
-            changed = stamp_of(fd) != before
+            digests = self._read(fd, before)
         finally:
             os.close(fd)
-        if digests is not None and not changed:
+        if digests is not None:
             self._known[wanted.name] = (before, digests)
+            self._changing.pop(wanted.name, None)
             self._index.put(str(wanted.path), before, digests)
             with self._changed:
                 self._done += before.size
                 self._at = None
         elif not self._stopped:
-            self._put_off(found, _COARSE)
+            seconds = self._changing.get(wanted.name, _SOONEST)
+            self._changing[wanted.name] = min(2 * seconds, _LATEST)
+            self._put_off(found, seconds)
+
+    def _read(self, fd: int, before: Stamp) -> Digests | None:
+        """The digests of a file that stays as it was; None as soon as it is seen not to, or when all is over."""
+        read = 0
+
+        def go_on(count: int) -> bool:
+            nonlocal read
+            read += count
+            same = read % _LOOK_EVERY != 0 or stamp_of(fd).state == before.state
+            return same and self._advance(count)
+
+        digests = digests_of(self._vfs, fd, before.size, go_on)
+        return digests if stamp_of(fd).state == before.state else None
 
     def _advance(self, count: int) -> bool:
         with self._changed:

@@ -1,12 +1,13 @@
 """What files hash to, remembered from one run to the next: a small SQLite file outside of what is served.
 
-An entry is of one state of one file: path, inode, size and date. It is a memory, not a record: lost or damaged, it is
+An entry is of one state of one file: path, inode, size and both dates. It is a memory, not a record: lost or damaged, it is
 begun anew and the files are hashed again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -18,14 +19,18 @@ from bgfetch.web.folder import Stamp
 
 __all__ = ["Index"]
 
+_FORMER = "DROP TABLE IF EXISTS digests_1"  # knew no ctime, so what it says may be of other bytes
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS digests_1 (
-  path TEXT PRIMARY KEY, device TEXT NOT NULL, inode TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns TEXT NOT NULL,
-  sha256 TEXT NOT NULL, segment_size INTEGER NOT NULL, segments BLOB NOT NULL
+CREATE TABLE IF NOT EXISTS digests_2 (
+  path BLOB PRIMARY KEY, device TEXT NOT NULL, inode TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns TEXT NOT NULL,
+  ctime_ns TEXT NOT NULL, sha256 TEXT NOT NULL, segment_size INTEGER NOT NULL, segments BLOB NOT NULL
 ) WITHOUT ROWID
 """
-_FIND = "SELECT sha256, segment_size, segments FROM digests_1 WHERE path=? AND device=? AND inode=? AND size=? AND mtime_ns=?"
-_PUT = "REPLACE INTO digests_1 VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_FIND = """
+SELECT sha256, segment_size, segments FROM digests_2
+WHERE path=? AND device=? AND inode=? AND size=? AND mtime_ns=? AND ctime_ns=?
+"""
+_PUT = "REPLACE INTO digests_2 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _PATIENCE = 10.0  # s for another process that writes
 _DIGEST = 32
 
@@ -47,7 +52,7 @@ class Index:
     def find(self, path: str, stamp: Stamp) -> Digests | None:
         """What this file hashes to in this state, if that was ever found out."""
         with self._store() as store:
-            row = store.execute(_FIND, (path, *_key(stamp))).fetchone()
+            row = store.execute(_FIND, _key(path, stamp)).fetchone()
         if row is None:
             return None
         sha256, size, segments = row
@@ -58,7 +63,7 @@ class Index:
     def put(self, path: str, stamp: Stamp, digests: Digests) -> None:
         """Remember; an earlier state of the file is forgotten."""
         segments = b"".join(map(bytes.fromhex, digests.segments))
-        row = (path, *_key(stamp), digests.sha256, digests.segment_size, segments)
+        row = (*_key(path, stamp), digests.sha256, digests.segment_size, segments)
         with self._store() as store, store:
             store.execute(_PUT, row)
 
@@ -93,12 +98,14 @@ def _made(path: str) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_PATIENCE, check_same_thread=False)
     try:
         connection.execute(_SCHEMA)
+        connection.execute(_FORMER)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _key(stamp: Stamp) -> tuple[str, str, int, str]:
-    """As text where a number may need more than the 63 bits of SQLite's."""
-    return str(stamp.device), str(stamp.inode), stamp.size, str(stamp.mtime_ns)
+def _key(path: str, stamp: Stamp) -> tuple[bytes, str, str, int, str, str]:
+    """A path as bytes, since it need not be UTF-8; as text where a number may need more than the 63 bits of SQLite's."""
+    dates = str(stamp.mtime_ns), str(stamp.ctime_ns)
+    return os.fsencode(path), str(stamp.device), str(stamp.inode), stamp.size, *dates

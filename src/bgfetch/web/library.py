@@ -157,15 +157,22 @@ class Library:
         return refused(404, f"this is another version: the file here now has sha256 {sha256}")
 
     def _manifest(self, request: Asked, base: Parts, files: list[Wanted]) -> Reply:
+        """Of all these files, or 503 until all are hashed.
+
+        A file that was found changing is left out until it has been hashed: one that grows must not hide the others for as long
+        as it does. Where there would be nothing else, it is waited for.
+        """
         known = [(each, self._hashing.known(each)) for each in files]
         whole = [
             (each.name[len(base) :], each.stamp.size, digests)
             for each, digests in known
             if digests is not None
         ]
-        if len(whole) < len(known):
-            self._hashing.want(each for each, digests in known if digests is None)
-            return self._wait(files)
+        missing = [each for each, digests in known if digests is None]
+        if missing:
+            self._hashing.want(missing)
+            if not whole or not all(self._hashing.is_changing(each.name) for each in missing):
+                return self._wait(files)
         body = manifest_json(whole)
         etag = f'"{hashlib.sha256(body).hexdigest()}"'
         answer = decide("HEAD", request.headers, Representation(len(body), (etag,), None), now=time.time())
@@ -217,7 +224,7 @@ def _answer(
 
 def _etags(stamp: Stamp, note: Note) -> tuple[str, ...]:
     """Every tag of this state of the file: its digest, the one it had before it was hashed, the one it came with."""
-    early = f'"{stamp.size:x}-{stamp.mtime_ns:x}-{stamp.inode:x}"'
+    early = f'"{stamp.size:x}-{stamp.mtime_ns:x}-{stamp.ctime_ns:x}-{stamp.inode:x}"'
     old_enough = time.time() - stamp.mtime_ns / 1e9 > grain(
         stamp
     )  # else the next state could have the very same one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -135,3 +136,44 @@ def test_no_descriptor_is_lost(root: Path) -> None:
         with pytest.raises(FileNotFoundError):
             folder.open(parts)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Have files of this name not opened: what chmod says counts for nothing where tests are run by root."""
+    really = os.open
+
+    def opened(path: str | Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if Path(path).name == name:
+            raise OSError(number, os.strerror(number), str(path))
+        return really(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", opened)
+
+
+def test_what_may_not_be_read_is_not_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that `open` does not find for want of permission is no file to the list either; the others are."""
+    (root / "m" / "locked.bin").write_bytes(b"locked")
+    folder = Folder(root)
+    refuse(monkeypatch, "locked.bin", errno.EACCES)
+    with pytest.raises(FileNotFoundError):
+        folder.open(("m", "locked.bin"))
+    assert [parts for parts, _ in folder.files()] == [("m", "a.bin")]
+
+
+def test_an_ill_disk_hides_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be opened for now is listed: a list must not be short because descriptors were."""
+    refuse(monkeypatch, "a.bin", errno.EMFILE)
+    assert [parts for parts, _ in Folder(root).files()] == [("m", "a.bin")]
+
+
+def test_a_date_that_was_set_back(root: Path) -> None:
+    """Written to in place under its old size and date, a file is in another state."""
+    folder, file = Folder(root), root / "m" / "a.bin"
+    before, facts = dict(folder.files())["m", "a.bin"], file.stat()
+    while file.stat().st_ctime_ns == facts.st_ctime_ns:  # dates are counted in ticks
+        with file.open("r+b") as stream:
+            stream.write(b"other")
+        os.utime(file, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    after = dict(folder.files())["m", "a.bin"]
+    assert (after.inode, after.size, after.mtime_ns) == (before.inode, before.size, before.mtime_ns)
+    assert after.state != before.state
