@@ -149,7 +149,8 @@ class ModelServer:
             await TOO_LONG.send(send, head=scope["method"] == "HEAD")
             return
         more = self._cors.fields(request.headers.get("origin", ""))
-        if request.method == "OPTIONS":  # takes no place: a browser calls a preflight that is refused a lost network
+        if request.method == "OPTIONS":
+            # It takes no place: of a preflight that is refused a browser says that the network was lost.
             await Reply(204, [*self._cors.preflight(), *more]).send(send, head=False)
             return
         try:
