@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,22 @@ from bgfetch.cli.output import give_json, give_line, say
 from bgfetch.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from bgfetch.web.connections import Network
     from bgfetch.web.server import ModelServer
 
 __all__ = ["serve"]
 
 _LOOK = 1.0  # s between two words about hashing
+
+
+def _networks(_ctx: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> list[Network]:
+    """Addresses and networks, several in one value where commas are between them."""
+    try:
+        return [ipaddress.ip_network(each.strip()) for value in values for each in value.split(",")]
+    except ValueError as error:
+        raise InvalidRequest(
+            f"--trusted-proxy: {error}; give an address such as 127.0.0.1, or a network such as 10.0.0.0/8"
+        ) from error
 
 
 @click.command()
@@ -58,6 +70,14 @@ _LOOK = 1.0  # s between two words about hashing
 )
 @click.option("--tls-key", metavar="FILE", type=click.Path(exists=True, dir_okay=False), help="Its key.")
 @click.option(
+    "--trusted-proxy",
+    "proxies",
+    multiple=True,
+    metavar="ADDRESS",
+    callback=_networks,
+    help="A proxy whose X-Forwarded-For says who asks; a network such as 10.0.0.0/8 is one, too.",
+)
+@click.option(
     "--per-client",
     default=64,
     show_default=True,
@@ -84,6 +104,7 @@ def serve(
     upstream: str,
     tls_cert: str | None,
     tls_key: str | None,
+    proxies: list[Network],
     per_client: int,
     limit_rate: int,
     as_json: bool,
@@ -110,7 +131,7 @@ def serve(
         else ModelServer(directory, cors=cors, limits=limits, upstream=upstream, settings=settings)
     )
     tls = (tls_cert, tls_key) if tls_cert and tls_key else None
-    site = Site(models, listening, host=host, index=index, tls=tls)
+    site = Site(models, listening, host=host, index=index, tls=tls, proxies=proxies)
     if tls is None and not is_loopback(host):
         say(
             f"{host} can be reached from other machines, without TLS: everybody on the way can read and change what is sent, and "

@@ -14,9 +14,11 @@ Source: ASGI specification, extensions, "Zero Copy Send".
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 from collections import Counter
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Listener", "Network"]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ZERO_COPY: Final[dict[str, Any]] = {ZERO_COPY: {}} if hasattr(os, "sendfile") else {}
 _HEAD_WITHIN: Final = 15.0  # s
@@ -38,8 +42,6 @@ _MOST: Final = 256  # connections of one address; more are refused before a byte
 
 class Connection(H11Protocol):
     """One connection."""
-
-    counts: Counter[str] = Counter()  # noqa: RUF012 - of the process: connections are made by uvicorn
 
     def __init__(
         self,
@@ -51,18 +53,10 @@ class Connection(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self._application = self.app
         self._deadline: asyncio.TimerHandle | None = None
-        self._counted = ""
         self._socket: socket.socket | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take it, or not."""
-        peer = transport.get_extra_info("peername")
-        address = str(peer[0]) if isinstance(peer, tuple) else ""
-        if self.counts[address] >= _MOST:
-            transport.abort()
-            return
-        self.counts[address] += 1
-        self._counted = address
+        """It is there."""
         super().connection_made(transport)
         _without_delay(transport)
         if transport.get_extra_info("sslcontext") is None:
@@ -82,12 +76,7 @@ class Connection(H11Protocol):
             closing, self._socket = self._socket, None
             self.loop.remove_writer(closing)
             closing.close()
-        if self._counted:
-            self.counts[self._counted] -= 1
-            if not self.counts[self._counted]:
-                del self.counts[self._counted]
-        if self.transport is not None:
-            super().connection_lost(exc)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a head must become a head in time, also those of a second one on the same connection."""
@@ -160,6 +149,63 @@ class Connection(H11Protocol):
         framed = self.conn.send_with_data_passthrough(h11.Data(data=body))
         if framed is None or len(framed) != 1:
             raise RuntimeError("only a body with a Content-Length can be sent past the transport")
+
+
+class Listener(socket.socket):
+    """A socket that listens, and hangs up on who has too many connections: before the handshake of TLS, which takes its time.
+
+    Args:
+        listening: The socket whose place it takes.
+        proxies: Networks whose addresses may have any number: many clients come through each.
+        most: Connections of one address.
+    """
+
+    def __init__(
+        self, listening: socket.socket, proxies: Collection[Network] = (), *, most: int = _MOST
+    ) -> None:
+        family, kind, proto = listening.family, listening.type, listening.proto
+        super().__init__(family, kind, proto, fileno=listening.detach())
+        self._proxies = proxies
+        self._most = most
+        self._counts: Counter[bytes] = Counter()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection and its peer.
+
+        Raises:
+            ConnectionAbortedError: It is one too many, and closed; asyncio comes back for the next.
+        """
+        taken, peer = super().accept()
+        address = ipaddress.ip_address(peer[0])
+        address = getattr(address, "ipv4_mapped", None) or address
+        if any(address in network for network in self._proxies):
+            return taken, peer
+        client = address.packed[:8]  # all of IPv4; of IPv6 the /64, of which anybody has every address
+        if self._counts[client] >= self._most:
+            taken.close()
+            raise ConnectionAbortedError("too many connections of one address")
+        self._counts[client] += 1
+        counted = _Counted(taken.family, taken.type, taken.proto, fileno=taken.detach())
+        counted.closed = lambda: self._leave(client)
+        return counted, peer
+
+    def _leave(self, client: bytes) -> None:
+        self._counts[client] -= 1
+        if not self._counts[client]:
+            del self._counts[client]
+
+
+class _Counted(socket.socket):
+    """A connection that says when it is closed. A second descriptor of it does not."""
+
+    closed: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        """Close it, and say so once."""
+        super().close()
+        if self.closed is not None:
+            said, self.closed = self.closed, None
+            said()
 
 
 class _Length:

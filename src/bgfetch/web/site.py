@@ -7,7 +7,7 @@ import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route
 
 from bgfetch.errors import InvalidRequest
 from bgfetch.web.assets import Kit
-from bgfetch.web.connections import Connection
+from bgfetch.web.connections import Connection, Listener, Network
 from bgfetch.web.paths import url_path
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Site", "index_page", "is_loopback", "listener"]
 
 _GRACE: Final = 2  # s for answers in progress when it is told to end
+_HANDSHAKE_WITHIN: Final = (
+    15.0  # s; asyncio has 60, in which a connection that says nothing keeps its descriptor
+)
 # Everything comes from here; the element's styles are constructed, so no exception is needed.
 _PAGE_FIELDS: Final = {
     "cache-control": "no-cache",
@@ -94,6 +97,7 @@ class Site:
         host: The address it was made for.
         index: Whether there is a page at `/` that names every model.
         tls: Files of certificate and key, or None.
+        proxies: Whose X-Forwarded-For is believed, and who may have any number of connections.
     """
 
     def __init__(
@@ -104,15 +108,16 @@ class Site:
         host: str,
         index: bool = False,
         tls: tuple[str, str] | None = None,
+        proxies: Collection[Network] = (),
     ) -> None:
         self._models = models
-        self._listening = listening
+        self._listening = Listener(listening, proxies)
         self._index = index
         self._host = host
         routes = [Route("/", self._page), Mount("/models", models), Mount("/bgfetch", Kit())]
         self._application = Starlette(routes=routes)
         scheme, shown = "http" if tls is None else "https", f"[{host}]" if ":" in host else host
-        self.url = f"{scheme}://{shown}:{listening.getsockname()[1]}/"
+        self.url = f"{scheme}://{shown}:{self._listening.getsockname()[1]}/"
         config = uvicorn.Config(
             self,
             http=Connection,
@@ -122,7 +127,8 @@ class Site:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=[str(network) for network in proxies],
             backlog=512,
             timeout_graceful_shutdown=_GRACE,
             ssl_certfile=None if tls is None else tls[0],
@@ -170,9 +176,22 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin, and say so."""
-        await super().startup(sockets)
+        await super().startup([])  # it listens on nothing then, and we do: it does not limit handshakes
+        within = None if self.config.ssl is None else _HANDSHAKE_WITHIN
+        for each in sockets or []:
+            server = await asyncio.get_running_loop().create_server(
+                self._connection,
+                sock=each,
+                ssl=self.config.ssl,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=within,
+            )
+            self.servers.append(server)
         if self.started and self.started_call is not None:
             self.started_call()
+
+    def _connection(self) -> Connection:
+        return Connection(self.config, self.server_state, self.lifespan.state)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

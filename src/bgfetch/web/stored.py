@@ -2,14 +2,19 @@
 
 `https://host/m/model.gguf` is `host/m/model.gguf`; a port follows its host after "_". Their digests are known since
 they were fetched, so nothing is hashed again, but for the segments of a manifest that somebody asks for.
+
+All entries are loaded together and kept until there are others: a request, or a manifest of thousands, must not load
+them once for each file.
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
 
 from bgfetch.core.names import safe_name
@@ -23,6 +28,15 @@ if TYPE_CHECKING:
 __all__ = ["Stored", "note_of", "open_entry", "path_of"]
 
 _SHA256 = "sha256:"
+_LOOK: Final = (
+    1.0  # s between two looks at whether entries are others: so long what was deleted may be given out
+)
+# Entries are put and removed, never changed, and no number is given twice: of two sets of them with one count and one last
+# number neither has what the other has not. `PRAGMA data_version` says less: every use of an entry is noted in the store.
+_STATE: Final = """
+SELECT count(*), max(entries.entry_id) FROM entries JOIN caches ON caches.cache_id = entries.cache_id
+WHERE caches.doomed = 0 AND caches.scope = :scope
+"""
 
 
 def path_of(url: str) -> Parts:
@@ -53,25 +67,37 @@ def open_entry(wiring: Wiring, entry: Entry) -> int:
 
 
 class Stored:
-    """The cache as a place of models.
+    """The cache as a place of models; every method from any thread.
 
     Args:
         wiring: The home.
         scope: Whose caches.
+        now: Monotonic seconds.
     """
 
-    def __init__(self, wiring: Wiring, scope: str) -> None:
+    def __init__(self, wiring: Wiring, scope: str, now: Callable[[], float] = monotonic) -> None:
         self._wiring = wiring
         self._scope = scope
+        self._now = now
+        self._lock = threading.Lock()  # whoever comes while entries are loaded waits for them, and loads none
+        self._known: dict[Parts, Entry] = {}
+        self._state: tuple[int, ...] | None = None
+        self._looked_at = 0.0
 
     def open(self, parts: Parts) -> int:
         """A descriptor for the caller to close; FileNotFoundError where there is none."""
+        known = self._entries()
+        try:
+            return open_entry(self._wiring, self._entry(parts))
+        except FileNotFoundError:  # was it put, or put anew, since the last look?
+            if self._entries(look=True) is known:
+                raise
         return open_entry(self._wiring, self._entry(parts))
 
     def files(self, parts: Parts = ()) -> Sequence[tuple[Parts, Stamp]]:
         """All files below a path, sorted; FileNotFoundError where there are none."""
         found = []
-        for path, entry in self._entries().items():
+        for path, entry in self._entries(look=True).items():
             if path[: len(parts)] == parts and (stamp := self._stamp(entry)) is not None:
                 found.append((path, stamp))
         if parts and not found:
@@ -92,8 +118,18 @@ class Stored:
             raise FileNotFoundError(errno.ENOENT, "not in the cache", "/".join(parts))
         return entry
 
-    def _entries(self) -> dict[Parts, Entry]:
-        """Of two with one path the one that was put last."""
+    def _entries(self, *, look: bool = False) -> dict[Parts, Entry]:
+        """Of two with one path the one that was put last; as at the last look, a moment ago, or as they are now."""
+        with self._lock:
+            if self._state is None or look or self._now() - self._looked_at >= _LOOK:
+                # Before they are loaded: what is put meanwhile is loaded once more, and nothing is missed.
+                state = self._wiring.database.rows(_STATE, {"scope": self._scope})[0]
+                if state != self._state:
+                    self._known, self._state = self._loaded(), state
+                self._looked_at = self._now()
+            return self._known
+
+    def _loaded(self) -> dict[Parts, Entry]:
         placed = self._wiring.entries.placed(self._scope)
         return {
             path_of(each.entry.request.url): each.entry
