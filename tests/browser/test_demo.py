@@ -121,8 +121,8 @@ def press(tab: Tab, browser: Browser, name: str, part: str = "button") -> None:
         tab.press("Enter")
 
 
-def until(tab: Tab, condition: str, *, within: float = 40, **values: Any) -> Any:
-    """What an expression gives once that is true, in seconds at most."""
+def until(tab: Tab, condition: str, *, within: float = 90, **values: Any) -> Any:
+    """What an expression gives once that is true, in seconds at most: a native fetch that does not begin is given up after 60."""
     return tab.run(
         f"""for (;;) {{
             const value = {condition}
