@@ -84,8 +84,16 @@ def test_a_handshake_must_come_in_time(tmp_path: Path, folder: Path, monkeypatch
         host="127.0.0.1",
         tls=(str(pem), str(pem)),
     )
+    left, leave = threading.Event(), made._listening._leave
+
+    def leaving(client: bytes) -> None:
+        leave(client)
+        left.set()
+
+    monkeypatch.setattr(made._listening, "_leave", leaving)
     with running(made) as url, silent(url) as client:
         assert hung_up(client)
+        assert left.wait(10)  # it is closed before it is counted as gone
         assert not made._listening._counts
 
 
