@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -196,14 +197,14 @@ def test_settings_are_read_again(daemon: DaemonProcess) -> None:
 
 def test_long_paths(tmp_path: Path) -> None:
     """A home too far down for a socket has it elsewhere, in a folder of its own, and is found there."""
-    daemon = DaemonProcess(tmp_path / ("x" * 60) / ("y" * 60), {"XDG_RUNTIME_DIR": str(tmp_path / "run")})
-    (tmp_path / "run").mkdir(mode=0o700)
-    try:
-        daemon.start()
-        assert daemon.answers()
-        assert [it.name for it in (tmp_path / "run").rglob("socket")] == ["socket"]
-    finally:
-        daemon.close()
+    with tempfile.TemporaryDirectory() as runtime:  # that of a test may have too long a path for a socket
+        daemon = DaemonProcess(tmp_path / ("x" * 60) / ("y" * 60), {"XDG_RUNTIME_DIR": runtime})
+        try:
+            daemon.start()
+            assert daemon.answers()
+            assert [it.name for it in Path(runtime).rglob("socket")] == ["socket"]
+        finally:
+            daemon.close()
 
 
 def test_stale_socket(idle: DaemonProcess) -> None:
