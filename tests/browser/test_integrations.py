@@ -62,9 +62,8 @@ def written(tab: Tab, browser: Browser, url: str) -> str:
     until(tab, "!document.querySelector('form').hidden")
     tab.run("document.querySelector('form button').click()")
     ended = "document.querySelector('.result').textContent && !document.querySelector('form button').disabled"
-    until(
-        tab, ended, within=150
-    )  # WebKit runs wllama's slower build: 30 s on two cores until Gemma's first word
+    # WebKit runs wllama's slower build: 30 s on two cores until Gemma's first word.
+    until(tab, ended, within=150)
     return str(tab.evaluate("document.querySelector('.result').textContent"))
 
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 from tests.browser.kitted import IN_ONE, Kitted
-from tests.browser.models import SEGMENT, Seeded
-from tests.browser.sites import KIT, Site
+from tests.browser.models import SEGMENT, Model, Seeded
+from tests.browser.sites import Site
 
 from bgfetch.testing import Content, Exchange, text_reply
 from bgfetch.testing.message import correct_reply
@@ -19,6 +19,16 @@ pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 to 40 MiB go th
 MODEL = "/models/m/model.bin"
 MIB = 1 << 20
 SIZE = 3 * SEGMENT + 5 * MIB
+
+
+def begun(kitted: Kitted, site: Site, *, manifest: bool = True) -> Model:
+    """A model of which a segment and a half has come, slowly enough for what happens next to matter."""
+    model = site.model(MODEL, SIZE)
+    model.faults.manifest = manifest
+    model.faults.rate = 8 * MIB
+    kitted.start(MODEL)
+    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    return model
 
 
 @pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
@@ -54,9 +64,7 @@ def test_no_ranges(kitted: Kitted, site: Site) -> None:
 
 def test_no_ranges_and_always_cut(kitted: Kitted, site: Site) -> None:
     """Where each answer is the whole and breaks off at the same byte, what comes again is no progress: it ends, in words."""
-    reply = (KIT / "reply.js").read_text("utf-8")
-    assert "limit = 10" in reply
-    site.put("/bgfetch/reply.js", reply.replace("limit = 10", "limit = 3"))
+    site.alter("reply.js", "limit = 10", "limit = 3")
     model = site.model(MODEL, SIZE)
     model.faults.ranges = False
     model.faults.drop_every = 12 * MIB
@@ -69,10 +77,7 @@ def test_no_ranges_and_always_cut(kitted: Kitted, site: Site) -> None:
 
 def test_new_tag(kitted: Kitted, site: Site) -> None:
     """The same bytes under another ETag cost nothing where a manifest tells that they are the same."""
-    model = site.model(MODEL, SIZE)
-    model.faults.rate = 8 * MIB
-    kitted.start(MODEL)
-    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    model = begun(kitted, site)
     model.change_etag()  # at this rate: what is under way when a browser hangs up counts as sent
     assert kitted.ends()["records"][0]["sha256"] == model.sha256
     assert model.sent <= SIZE * 1.25
@@ -81,11 +86,7 @@ def test_new_tag(kitted: Kitted, site: Site) -> None:
 @pytest.mark.parametrize("manifest", [True, False], ids=["manifest", "bare"])
 def test_new_version(kitted: Kitted, site: Site, *, manifest: bool) -> None:
     """A file that changes on the way is fetched anew, and never mixed."""
-    model = site.model(MODEL, SIZE)
-    model.faults.manifest = manifest
-    model.faults.rate = 8 * MIB
-    kitted.start(MODEL)
-    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    model = begun(kitted, site, manifest=manifest)
     model.change(Seeded.made(SIZE + 100, 2))
     model.faults.rate = 0
     (record,) = kitted.ends()["records"]
@@ -95,10 +96,7 @@ def test_new_version(kitted: Kitted, site: Site, *, manifest: bool) -> None:
 @IN_ONE
 def test_new_version_behind_a_busy_manifest(kitted: Kitted, site: Site) -> None:
     """Where the manifest cannot be had in the moment in which the file has changed, it is asked for again."""
-    model = site.model(MODEL, SIZE)
-    model.faults.rate = 8 * MIB
-    kitted.start(MODEL)
-    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    model = begun(kitted, site)
     refused = threading.Event()
 
     def busy_once(exchange: Exchange) -> None:
@@ -118,10 +116,7 @@ def test_new_version_behind_a_busy_manifest(kitted: Kitted, site: Site) -> None:
 @IN_ONE
 def test_gone_for_a_moment(kitted: Kitted, site: Site) -> None:
     """A file that is away although its manifest still promises it is waited for, as when a server is set up again."""
-    model = site.model(MODEL, SIZE)
-    model.faults.rate = 8 * MIB
-    kitted.start(MODEL)
-    site.wait(lambda: model.sent > SEGMENT * 1.5)
+    model = begun(kitted, site)
     model.faults.status = 404
     kitted.says("it.state === 'waiting-retry'")
     model.faults.status = 0
@@ -293,9 +288,7 @@ def test_no_number_announced(kitted: Kitted, site: Site) -> None:
 
 def test_stall(kitted: Kitted, site: Site) -> None:
     """A connection on which nothing comes is given up, and another one made; here after 3 s instead of 30."""
-    source = (KIT / "source.js").read_text("utf-8")
-    assert "STALL = 30_000" in source
-    site.put("/bgfetch/source.js", source.replace("STALL = 30_000", "STALL = 3_000"))
+    site.alter("source.js", "STALL = 30_000", "STALL = 3_000")
     model = site.model(MODEL, SIZE)
     model.faults.stall_every = 10 * MIB
     model.faults.stall = 30

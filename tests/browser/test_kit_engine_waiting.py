@@ -9,7 +9,7 @@ from tests.browser.chromium import ChromiumTab
 from tests.browser.kitted import Kitted
 from tests.browser.lab import running
 from tests.browser.models import SEGMENT
-from tests.browser.sites import KIT, Site
+from tests.browser.sites import Site
 
 pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 MiB go through it
 
@@ -19,16 +19,12 @@ SIZE = 2 * SEGMENT + 12345
 
 def engine(site: Site, before: str, *, again: str = "15_000") -> None:
     """Have the engine run a script first, and wait so many ms after what nobody foresaw."""
-    text = (KIT / "engine.js").read_text("utf-8")
-    assert "AGAIN = 15_000" in text
-    site.put("/bgfetch/engine.js", f"{before}\n{text.replace('AGAIN = 15_000', f'AGAIN = {again}')}")
+    site.alter("engine.js", "AGAIN = 15_000", f"AGAIN = {again}", before=before)
 
 
 def test_offline(kitted: Kitted, site: Site) -> None:
     """Being offline costs no tries; it goes on when the page hears that the network is back."""
-    reply = (KIT / "reply.js").read_text("utf-8")
-    assert "limit = 10" in reply
-    site.put("/bgfetch/reply.js", reply.replace("limit = 10", "limit = 1"))  # a try that costs is the last
+    site.alter("reply.js", "limit = 10", "limit = 1")  # a try that costs is the last
     engine(
         site,
         """

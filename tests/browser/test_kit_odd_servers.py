@@ -10,7 +10,7 @@ from email.utils import formatdate
 import pytest
 from tests.browser.kitted import IN_ONE, Kitted
 from tests.browser.models import SEGMENT, Seeded
-from tests.browser.sites import KIT, Site
+from tests.browser.sites import Site
 
 from bgfetch.testing import Content, Exchange, Reply, text_reply
 
@@ -23,9 +23,7 @@ SIZE = 3 * SEGMENT + 5 * MIB
 
 def few_tries(site: Site) -> None:
     """Have the engine give up after three tries without progress, not ten."""
-    reply = (KIT / "reply.js").read_text("utf-8")
-    assert "limit = 10" in reply
-    site.put("/bgfetch/reply.js", reply.replace("limit = 10", "limit = 3"))
+    site.alter("reply.js", "limit = 10", "limit = 3")
 
 
 def without_validators(content: Content) -> Content:
@@ -140,9 +138,7 @@ def test_gone_on_the_way(kitted: Kitted, site: Site) -> None:
 
 def test_gone_for_good(kitted: Kitted, site: Site) -> None:
     """A file that stays away although its manifest promises it is given up, with the status that was answered."""
-    transfer = (KIT / "transfer.js").read_text("utf-8")
-    assert "AWAY = 5" in transfer
-    site.put("/bgfetch/transfer.js", transfer.replace("AWAY = 5", "AWAY = 2"))
+    site.alter("transfer.js", "AWAY = 5", "AWAY = 2")
     site.model(FILE, SIZE).faults.refused = {1: [404] * 99}
     kitted.start(FILE)
     assert kitted.ends(event="fail")["failureReason"] == "bad-status"
@@ -196,12 +192,9 @@ def test_a_new_version_where_there_is_little_room(kitted: Kitted, site: Site) ->
     """What is left of the former one is no reason to refuse it."""
     if kitted.browser.name == "webkit":
         pytest.skip("WebKitGTK does not say how much room there is")
-    engine = (KIT / "engine.js").read_text("utf-8")
     used = '(await (await caches.open("bgfetch-segments")).keys()).length * 2 ** 23'
-    site.put(
-        "/bgfetch/engine.js",
-        f"navigator.storage.estimate = async () => ({{quota: 11 * 2 ** 23, usage: {used}}})\n{engine}",
-    )
+    estimate = f"navigator.storage.estimate = async () => ({{quota: 11 * 2 ** 23, usage: {used}}})"
+    site.alter("engine.js", before=estimate)
     model = site.model(FILE, 10 * SEGMENT)
     model.faults.rate = 16 * MIB
     kitted.start(FILE)
@@ -213,8 +206,6 @@ def test_a_new_version_where_there_is_little_room(kitted: Kitted, site: Site) ->
 
 def test_one_breaks_and_the_others_end(kitted: Kitted, site: Site) -> None:
     """Where one file's manifest breaks the run, what loads beside it is not loaded twice by the next run."""
-    engine = (KIT / "engine.js").read_text("utf-8")
-    assert "AGAIN = 15_000" in engine
     broken = """
         const {put} = IDBObjectStore.prototype
         let left = 1
@@ -223,7 +214,7 @@ def test_one_breaks_and_the_others_end(kitted: Kitted, site: Site) -> None:
             return put.apply(this, row)
         }
     """
-    site.put("/bgfetch/engine.js", f"{broken}\n{engine.replace('AGAIN = 15_000', 'AGAIN = 1_000')}")
+    site.alter("engine.js", "AGAIN = 15_000", "AGAIN = 1_000", before=broken)
     models = [site.model(f"/files/{name}.bin", SIZE, seed=seed) for seed, name in enumerate("ab")]
     models[0].faults.rate = 12 * MIB
     kitted.start([each.path for each in models])

@@ -9,7 +9,7 @@ import pytest
 from tests.browser.browsers import Browser, PageError, Tab
 from tests.browser.chromium import ChromiumTab
 from tests.browser.lab import running
-from tests.browser.sites import KIT, Site
+from tests.browser.sites import Site
 
 pytestmark = pytest.mark.timeout(120)  # a browser starts, and takes seconds for its first native fetch
 
@@ -20,6 +20,8 @@ const bf = globalThis.bf = await ready();
 const hex = async (bytes) => [...new Uint8Array(await crypto.subtle.digest("SHA-256", bytes))].map((it) => it.toString(16).padStart(2, "0")).join("");
 """
 START = READY + 'const reg = globalThis.reg = await bf.fetch("m", "/models/m/manifest.json");\n'
+# JavaScript: wait until so much has come that whole parts are there, and more are to come.
+HALF_WAY = "while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true }));\n"
 END = "const reg = await bf.get('m'); await reg.finished; return await hex(await reg.bytes('model.bin'));"
 
 
@@ -82,10 +84,7 @@ def test_a_pause_keeps_what_has_come(page: Tab, site: Site) -> None:
     """It is salvaged; the other engine has the rest."""
     model = site.model("/models/m/model.bin", SIZE)
     model.faults.rate = 6_000_000
-    page.run(
-        START
-        + "while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true })); await reg.pause();"
-    )
+    page.run(START + HALF_WAY + "await reg.pause();")
     model.faults.rate = 0
     assert page.run(READY + "const it = await bf.get('m'); await it.resume();" + END) == model.sha256
     assert model.sent < 1.7 * SIZE
@@ -106,10 +105,7 @@ def test_a_browser_that_was_closed_goes_on(page: Tab, chromium: Browser, site: S
     """Closing it aborts its own fetch: the page finishes with the other engine."""
     model = site.model("/models/m/model.bin", SIZE)
     model.faults.rate = 6_000_000
-    page.run(
-        START
-        + "while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true }));"
-    )
+    page.run(START + HALF_WAY)
     chromium.close()
     model.faults.rate = 0
     chromium.launch()
@@ -204,9 +200,7 @@ def test_a_part_that_stays_refused(page: Tab, site: Site) -> None:
     """It fails in words, and the other parts came once."""
     model = site.model("/models/m/model.bin", SIZE)
     model.faults.refused = {4: [404] * 20}
-    transfer = (KIT / "transfer.js").read_text("utf-8")
-    assert "AWAY = 5" in transfer
-    site.put("/bgfetch/transfer.js", transfer.replace("AWAY = 5", "AWAY = 1"))
+    site.alter("transfer.js", "AWAY = 5", "AWAY = 1")
     reason, words = page.run(
         START + "await reg.finished.catch(() => {}); return [reg.failureReason, reg.failureDetail];"
     )
@@ -234,7 +228,8 @@ def test_an_abort_keeps_whole_parts_for_the_next_one(page: Tab, site: Site) -> N
     model.faults.rate = 6_000_000
     page.run(
         START
-        + """while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true }));
+        + HALF_WAY
+        + """
         const channel = new BroadcastChannel("bgfetch");
         let hear, news;
         const listen = () => { news = new Promise((done) => { hear = done; }); };
@@ -260,7 +255,8 @@ def test_the_end_of_another_model_leaves_what_was_salvaged(page: Tab, site: Site
     model.faults.rate = 6_000_000
     page.run(
         START
-        + """while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true }));
+        + HALF_WAY
+        + """
         await reg.pause();
         globalThis.count = async () => (await (await caches.open("bgfetch-segments")).keys()).length;
         while (reg.engine === "native" || !(await count())) await new Promise((next) => setTimeout(next, 50));"""
@@ -274,9 +270,7 @@ def test_a_start_that_takes_long_is_not_the_second_one(page: Tab, chromium: Brow
     """Another tab takes over with the other engine; what the browser starts at last is given up."""
     model = site.model("/models/m/model.bin", SIZE)
     model.faults.rate = 3_000_000
-    module = (KIT / "bgfetch.js").read_text("utf-8")
-    assert "GRACE = 5_000" in module
-    site.put("/bgfetch/bgfetch.js", module.replace("GRACE = 5_000", "GRACE = 100"))
+    site.alter("bgfetch.js", "GRACE = 5_000", "GRACE = 100")
     page.run(
         """const { fetch } = BackgroundFetchManager.prototype;
         globalThis.gate = new Promise((done) => { globalThis.pass = done; });
@@ -332,12 +326,11 @@ def test_what_is_aborted_does_not_wait_to_be_hashed(page: Tab, site: Site) -> No
     """Nobody would come back for it, so it would take room for ever."""
     model = site.model("/models/m/model.bin", SIZE)
     model.faults.rate = 6_000_000
-    salvage = (KIT / "salvage.js").read_text("utf-8")
-    assert "TIME = 15_000" in salvage
-    site.put("/bgfetch/salvage.js", salvage.replace("TIME = 15_000", "TIME = -1"))
+    site.alter("salvage.js", "TIME = 15_000", "TIME = -1")
     page.run(
         START
-        + """while (reg.downloaded < 20e6) await new Promise((next) => reg.addEventListener('progress', next, { once: true }));
+        + HALF_WAY
+        + """
         const heard = new Promise((done) => { new BroadcastChannel("bgfetch").onmessage = ({ data }) => { if (data.type === "changed") done(); }; });
         await reg.abort();
         await heard; // of the worker, which has seen to all parts"""

@@ -186,6 +186,33 @@ def test_placed(store: Entries) -> None:
     assert [it.entry.blob for it in store.placed("z")] == ["c"]
 
 
+def test_state(store: Entries) -> None:
+    """It is another one after each change of the scope's entries, also where one goes and one comes, and after no other."""
+    states = [store.state("app")]
+    one = store.open_cache("app", "1")
+
+    def seen() -> tuple[int, int]:
+        states.append(store.state("app"))
+        return states[-1]
+
+    (first,) = store.put(one, entry(blob="a"))
+    seen()
+    store.put(one, entry(URL + "?", "b"))
+    before = seen()
+    store.touch(first.entry_id, 99.0)
+    store.pin(first.entry_id, pinned=True)
+    store.put(store.open_cache("z", "2"), entry(blob="c"))
+    assert store.state("app") == before
+    store.delete(one, Request(URL))
+    store.put(one, entry(URL + "?3", "d"))
+    seen()
+    store.put(one, entry(URL + "?3", "e"))
+    seen()
+    store.delete_cache("app", "1")
+    assert seen() == (0, 0)
+    assert len(set(states)) == len(states) - 1  # it ends as it began
+
+
 def test_use_and_pin(store: Entries) -> None:
     """The last use only moves forward, a pin comes and goes, and an entry can be evicted by its number."""
     cache_id = store.open_cache("app", "c")

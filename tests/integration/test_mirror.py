@@ -21,8 +21,8 @@ from bgfetch.config import load
 from bgfetch.errors import InvalidRequest
 from bgfetch.testing import Exchange, OriginServer
 from bgfetch.testing.message import text_reply
-from bgfetch.web import ModelServer
-from bgfetch.web.limits import Limits
+from bgfetch.web import ModelServer, server
+from bgfetch.web.limits import Limits, Pace
 
 BODY = random.Random(5).randbytes(6_000_000)
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -93,15 +93,21 @@ def test_who_leaves_gives_its_place_back(tmp_path: Path) -> None:
         assert origin.bytes_sent < len(BODY) / 2
 
 
-def test_a_rate_holds_for_what_comes(tmp_path: Path) -> None:
-    """A name that nobody has asked for yet is no way around it."""
-    began = time.monotonic()
+def test_a_rate_holds_for_what_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that nobody has asked for yet is no way around it: every byte is asked of the client's pace."""
+    counts: list[int] = []
+
+    async def paced(pace: Pace | None, count: int) -> None:
+        assert pace is not None
+        counts.append(count)
+
+    monkeypatch.setattr(server, "paced", paced)
     with (
-        OriginServer({"/models/llm.gguf": BODY}) as origin,
-        mirror(tmp_path, upstream_of(origin), Limits(rate=2_500_000)) as url,
+        OriginServer({"/models/llm.gguf": BODY}, rate=6e6) as origin,
+        mirror(tmp_path, upstream_of(origin), Limits(rate=1)) as url,
     ):
         assert curl(f"{url}/llm.gguf").body == BODY
-    assert time.monotonic() - began > 1.2  # 6 MB at 2.5 MB/s, the first second's worth at once
+    assert sum(counts) == len(BODY)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,13 @@ class Entries(Protocol):
     def placed(self, scope: str | None = None) -> list[Placed]:
         """Every entry of one scope or of all, by cache and in the order put. Doomed caches are left out."""
 
+    def state(self, scope: str) -> tuple[int, int]:
+        """Another one after each put and removal in the scope; use and pins leave it. How many `placed`, and the last number.
+
+        Numbers are never given twice: of two sets of entries with one count and one last number neither has what the other
+        has not. SQLite's `PRAGMA data_version` would change with each use.
+        """
+
     def blobs(self) -> set[str]:
         """Every blob that an entry names, in doomed caches too: never delete these."""
 
@@ -188,6 +195,10 @@ class SqliteEntries(Entries):
         rows = self._rows("placed", {"scope": scope})
         entries = self._unpacked([row[:14] for row in rows])
         return [Placed(row[14], _name(row[15]), entry) for row, entry in zip(rows, entries, strict=True)]
+
+    def state(self, scope: str) -> tuple[int, int]:
+        count, last = self._rows("state", {"scope": scope})[0]
+        return count, last or 0
 
     def blobs(self) -> set[str]:
         return {row[0] for row in self._rows("blobs", {})}
@@ -329,6 +340,10 @@ class MemoryEntries(Entries):
             return [
                 Placed(own, name, entry) for cache_id, own, name in named for entry in self._held[cache_id]
             ]
+
+    def state(self, scope: str) -> tuple[int, int]:
+        numbers = [each.entry.entry_id for each in self.placed(scope)]
+        return len(numbers), max(numbers, default=0)
 
     def blobs(self) -> set[str]:
         with self._lock:

@@ -50,6 +50,10 @@ FROM entries JOIN caches ON caches.cache_id = entries.cache_id
 WHERE caches.doomed = 0 AND (:scope IS NULL OR caches.scope = :scope)
 ORDER BY entries.cache_id, entries.entry_id
 
+-- name: state
+SELECT count(*), max(entries.entry_id) FROM entries JOIN caches ON caches.cache_id = entries.cache_id
+WHERE caches.doomed = 0 AND caches.scope = :scope
+
 -- name: remove
 DELETE FROM entries WHERE entry_id = :entry_id
 

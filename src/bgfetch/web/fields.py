@@ -9,8 +9,9 @@ import base64
 from collections.abc import Collection
 from dataclasses import dataclass
 from email.utils import formatdate
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+from bgfetch.core.model import Headers
 from bgfetch.core.spans import Span
 
 __all__ = [
@@ -98,6 +99,18 @@ class Cors:
     def allows(self, origin: str) -> bool:
         """Whether pages of this origin may read; "" is one that was not named."""
         return "*" in self.origins or origin in self.origins
+
+    def is_foreign(self, headers: Headers) -> bool:
+        """Whether a page of another site asks that may not read the answer; who is no browser says nothing of sites.
+
+        Source: Fetch Metadata, Sec-Fetch-Site; browsers without that name the Origin of some requests only.
+        """
+        origin = headers.get("origin", "")
+        if self.allows(origin):
+            return False
+        if site := headers.get("sec-fetch-site", ""):
+            return site not in ("same-origin", "none")
+        return bool(origin) and urlsplit(origin).netloc != headers.get("host", "")
 
     def preflight(self) -> Fields:
         """For an answer to OPTIONS, beside `fields`. If-Range is on no browser's safe list: each resumed download asks."""

@@ -14,7 +14,6 @@ import time
 from collections.abc import Collection, Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from bgfetch.config import Settings, load
 from bgfetch.core.names import printable
@@ -191,7 +190,7 @@ class ModelServer:
         parts = parts_of(request.path)
         if self._mirror is None or not parts or request.path.endswith("/") or parts[-1] == MANIFEST:
             return refused(404, "there is no such model here")
-        if self._is_foreign(request):
+        if self._cors.is_foreign(request.headers):
             return refused(403, "a page of another site may not have a model fetched here")
         try:
             coming = await self._mirror.pull(parts)
@@ -210,15 +209,6 @@ class ModelServer:
             finally:
                 coming.close()
         return coming
-
-    def _is_foreign(self, request: Asked) -> bool:
-        """Whether a page of another site asks, which may not read what comes either."""
-        origin = request.headers.get("origin", "")
-        if self._cors.allows(origin):
-            return False
-        site = request.headers.get("sec-fetch-site", "")
-        own = not origin or urlsplit(origin).netloc == request.headers.get("host", "")
-        return site not in ("same-origin", "none") if site else not own
 
     async def _send_coming(
         self,

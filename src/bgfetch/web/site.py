@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Site", "index_page", "is_loopback", "listener"]
 
 _GRACE: Final = 2  # s for answers in progress when it is told to end
-_HANDSHAKE_WITHIN: Final = (
-    15.0  # s; asyncio has 60, in which a connection that says nothing keeps its descriptor
-)
+_HANDSHAKE_WITHIN: Final = 15.0  # s; asyncio has 60, for each of which a silent client keeps a descriptor
 # Everything comes from here; the element's styles are constructed, so no exception is needed.
 _PAGE_FIELDS: Final = {
     "cache-control": "no-cache",

@@ -29,14 +29,8 @@ __all__ = ["Stored", "note_of", "open_entry", "path_of"]
 
 _SHA256 = "sha256:"
 _LOOK: Final = (
-    1.0  # s between two looks at whether entries are others: so long what was deleted may be given out
+    1.0  # s between two looks at whether there are others: so long what was deleted may be given out
 )
-# Entries are put and removed, never changed, and no number is given twice: of two sets of them with one count and one last
-# number neither has what the other has not. `PRAGMA data_version` says less: every use of an entry is noted in the store.
-_STATE: Final = """
-SELECT count(*), max(entries.entry_id) FROM entries JOIN caches ON caches.cache_id = entries.cache_id
-WHERE caches.doomed = 0 AND caches.scope = :scope
-"""
 
 
 def path_of(url: str) -> Parts:
@@ -81,7 +75,7 @@ class Stored:
         self._now = now
         self._lock = threading.Lock()  # whoever comes while entries are loaded waits for them, and loads none
         self._known: dict[Parts, Entry] = {}
-        self._state: tuple[int, ...] | None = None
+        self._state: tuple[int, int] | None = None
         self._looked_at = 0.0
 
     def open(self, parts: Parts) -> int:
@@ -123,7 +117,7 @@ class Stored:
         with self._lock:
             if self._state is None or look or self._now() - self._looked_at >= _LOOK:
                 # Before they are loaded: what is put meanwhile is loaded once more, and nothing is missed.
-                state = self._wiring.database.rows(_STATE, {"scope": self._scope})[0]
+                state = self._wiring.entries.state(self._scope)
                 if state != self._state:
                     self._known, self._state = self._loaded(), state
                 self._looked_at = self._now()

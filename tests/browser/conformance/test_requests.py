@@ -255,9 +255,7 @@ def test_policy(make: Callable[..., Page], site: Site) -> None:
     else:
         site.put("/bgfetch/engine.js", (KIT / "engine.js").read_text("utf-8"), Content_Security_Policy=policy)
     if page.engine == "webkit":
-        reply = (KIT / "reply.js").read_text("utf-8")
-        assert "limit = 10" in reply
-        site.put("/bgfetch/reply.js", reply.replace("limit = 10", "limit = 1"))
+        site.alter("reply.js", "limit = 10", "limit = 1")
     told = page.fetched([FEATURE])
     assert [told["type"], told["failureReason"]] == ["backgroundfetchfail", "fetch-error"]
     assert told["value"][0]["error"] == "TypeError"

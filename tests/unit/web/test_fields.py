@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +68,25 @@ def test_digest_field() -> None:
     """RFC 9530, of the empty string."""
     empty = hashlib.sha256(b"").hexdigest()
     assert digest_field(empty) == "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"
+
+
+@pytest.mark.parametrize(
+    ("allowed", "sent", "foreign"),
+    [
+        ("", {}, False),  # curl
+        ("", {"sec-fetch-site": "none"}, False),
+        ("", {"sec-fetch-site": "same-origin", "origin": "https://here"}, False),
+        ("", {"sec-fetch-site": "same-site"}, True),  # another port of this machine
+        ("", {"sec-fetch-site": "cross-site"}, True),
+        ("", {"origin": "https://here"}, False),
+        ("", {"origin": "https://elsewhere"}, True),
+        ("", {"origin": "null"}, True),
+        ("https://app", {"sec-fetch-site": "cross-site", "origin": "https://app"}, False),
+        ("https://app", {"sec-fetch-site": "cross-site"}, True),  # an image of it: it may not read
+        ("*", {"sec-fetch-site": "cross-site"}, False),
+    ],
+)
+def test_pages_of_other_sites(allowed: str, sent: dict[str, str], foreign: bool) -> None:  # noqa: FBT001
+    """Only those are foreign that a browser says to be, and that `cors` does not name."""
+    cors = Cors(frozenset({allowed} - {""}))
+    assert cors.is_foreign(Headers([("host", "here"), *sent.items()])) is foreign
