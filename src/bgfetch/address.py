@@ -80,9 +80,9 @@ class Address:
         """Where it goes when the home's path is too long for it, or the home's disk has no sockets."""
         name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]
         runtime = environ.get("XDG_RUNTIME_DIR", "")
-        near = Path(runtime) / f"bgfetch-{name}" / "socket"
-        if runtime and len(os.fsencode(near)) <= _MOST:
-            return near
+        path = Path(runtime) / f"bgfetch-{name}" / "socket"
+        if runtime and len(os.fsencode(path)) <= _MOST:
+            return path
         owner = os.getuid() if hasattr(os, "getuid") else 0
         return Path(tempfile.gettempdir()) / f"bgfetch-{owner}-{name}" / "socket"
 
