@@ -78,7 +78,7 @@ class Site:
         """Serve a script of the kit from now on with `new` in place of `former`, which is there, and `before` in front of it."""
         text = (KIT / script).read_text("utf-8")
         assert former in text, (script, former)
-        self.put(f"/bgfetch/{script}", f"{before}\n{text.replace(former, new)}")
+        self.put(f"/bgfetch/{script}", f"{before}\n{text.replace(former, new)}", service_worker_allowed="/")
 
     def answer(self, path: str, handler: Handler) -> None:
         """Let a function answer requests for a path from now on."""

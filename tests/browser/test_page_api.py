@@ -60,7 +60,7 @@ def test_a_model_is_fetched_kept_and_handed_out_in_every_form(tab: Tab, site: Si
     assert seen["streamed"] == SIZE
     assert (seen["status"], seen["length"], seen["name"]) == (200, str(SIZE), "model.bin")
     assert {*seen["digests"], seen["cached"]} == {model.sha256}
-    assert seen["url"].endswith(f"?sha256={model.sha256}")
+    assert seen["url"].endswith(f"/model.bin?sha256={model.sha256}#stored")
     assert seen["files"][0] | {"url": ""} == {
         "path": "model.bin",
         "url": "",
@@ -342,6 +342,32 @@ def test_its_address_is_answered_without_the_server(tab: Tab, site: Site) -> Non
         return [await hex(await whole.arrayBuffer()), part.status, (await part.arrayBuffer()).byteLength];""",
         url=url,
     ) == [model.sha256, 206, 5]
+
+
+@pytest.mark.parametrize("named", ["manifest.json", "signed.json?manifest", "model.bin"])
+def test_its_address_is_answered_although_the_worker_has_not_heard_of_it_yet(
+    named: str, tab: Tab, site: Site
+) -> None:
+    """It looks again for what only a registration can have given: a message may take its time."""
+    site.alter("sw.js", "kit.listen(", "void (")
+    model = site.model("/models/m/model.bin", SIZE)
+    model.faults.manifest = named != "model.bin"
+    entry = {**model.manifest_entry("/models/m/"), "url": "model.bin?signature=1"}
+    site.put("/models/m/signed.json", json.dumps({"bgfetch": 1, "files": [entry]}))
+    url = tab.run(
+        READY
+        + """
+        while (!navigator.serviceWorker.controller) await new Promise((next) => navigator.serviceWorker.addEventListener("controllerchange", next, { once: true }));
+        await fetch("/"); // by now the worker has read what is stored, nothing
+        const reg = await bf.ensure("m", "/models/m/" + named);
+        await reg.finished;
+        return await reg.url(reg.files[0].path);""",
+        named=named,
+    )
+    model.faults.status = 500
+    assert (
+        tab.run(READY + "return await hex(await (await fetch(url)).arrayBuffer());", url=url) == model.sha256
+    )
 
 
 @pytest.mark.parametrize("shared", ["chromium"], indirect=True)  # its protocol alone stops a worker

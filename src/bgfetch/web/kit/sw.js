@@ -5,8 +5,8 @@
  * The app's handlers: messages of the kit never reach them. A request for a stored model is answered here, and then
  * does not reach them either, since two answers to one request are an error; nor do those for the kit's files, and
  * those of the engine, for which the standard wants no service worker. All others do. What is stored is known once the
- * database was read; until then only versioned URLs (`?sha256=`) are taken, and go to the network where they turn out
- * to be unknown. A request with cache "no-store" or "reload" is never taken.
+ * database was read; an address that `url()` of a registration gave, which ends in "#stored", is looked up there, and goes
+ * to the network where it turns out to be unknown. A request with cache "no-store" or "reload" is never taken.
  * `self.bgfetchServe = false` before the import leaves all requests to the app.
  */
 "use strict";
@@ -123,20 +123,24 @@
   const plain = (/** @type {string} */ url) => url.replace(/#.*/, "").replace(/\?sha256=[0-9a-f]{64}$/, "");
 
   async function read() {
-    const kept = new Set((await kit.rows()).filter((row) => row.kept && row.result === "success").map((row) => row.uid));
     /** @type {NonNullable<typeof stored>} */
     const found = new Map();
-    for (const record of await kit.records()) {
-      if (!kept.has(record.uid) || record.result !== "success" || record.request.method !== "GET") continue;
-      found.set(record.request.url.replace(/#.*/, ""), record).set(plain(record.request.url), record);
-      if (record.entry) found.set(`${plain(record.request.url)}?sha256=${record.entry.sha256}`, record);
+    if ((await indexedDB.databases()).some(({ name }) => name === "bgfetch")) {
+      const kept = new Set((await kit.rows()).filter((row) => row.kept && row.result === "success").map((row) => row.uid));
+      for (const record of await kit.records()) {
+        if (!kept.has(record.uid) || record.result !== "success" || record.request.method !== "GET") continue;
+        found.set(record.request.url.replace(/#.*/, ""), record).set(plain(record.request.url), record);
+        if (record.entry) found.set(`${record.request.url.replace(/[?#].*/, "")}?sha256=${record.entry.sha256}`, record);
+      }
     }
-    return stored = found;
+    stored = found;
   }
   /** @type {Promise<unknown>} */
-  let reading = indexedDB.databases().then((all) => all.some(({ name }) => name === "bgfetch") ? read() : (stored = new Map())).catch(() => {});
+  let reading = Promise.resolve();
+  const readAgain = () => reading = reading.then(read).catch(() => {});
+  readAgain();
   kit.listen((message) => {
-    if (message.type === "gone" || (message.type === "progress" && message.result)) reading = reading.then(read).catch(() => {});
+    if (message.type === "gone" || (message.type === "progress" && message.result)) readAgain();
   });
 
   /** @param {Request} request @param {import("./types").RecordRow} record */
@@ -182,10 +186,10 @@
     if (!/^(GET|HEAD)$/.test(request.method) || request.mode === "navigate" || /^(no-store|reload)$/.test(request.cache)) return;
     const url = request.url.replace(/#.*/, "");
     const record = stored?.get(url);
-    // Until it is known what is stored, an app's own worker is not kept from what carries no version.
-    if (!record && (stored || (plain(url) === url && (!alone || request.destination)))) return;
+    // What a page was given as stored may not have been heard of here. Of others, an app's own worker is not kept from any.
+    if (!record && !request.url.endsWith("#stored") && (stored || !alone || request.destination)) return;
     event.stopImmediatePropagation();
-    event.respondWith(record ? answer(request, record) : reading.then(() => {
+    event.respondWith(record ? answer(request, record) : (stored ? readAgain() : reading).then(() => {
       const found = stored?.get(url);
       return found ? answer(request, found) : fetch(request);
     }));
