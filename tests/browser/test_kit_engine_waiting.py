@@ -11,6 +11,8 @@ from tests.browser.lab import running
 from tests.browser.models import SEGMENT
 from tests.browser.sites import Site
 
+from bgfetch.testing import Exchange, text_reply
+
 pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 MiB go through it
 
 MODEL = "/models/m/model.bin"
@@ -90,6 +92,36 @@ def test_broken_database(kitted: Kitted, site: Site) -> None:
     kitted.says("it.state === 'waiting-retry' && it.until")
     assert kitted.ends()["records"][0]["sha256"] == model.sha256
     assert model.sent <= SIZE + 2 * SEGMENT
+
+
+def test_no_lock(kitted: Kitted, site: Site) -> None:
+    """An engine that fails in its first moment is followed by another."""
+    scripts = iter(["navigator.locks.request = async () => { throw new Error('refused') }"])
+
+    def first(exchange: Exchange) -> None:
+        exchange.send(text_reply(200, next(scripts, "1"), "text/javascript"))
+
+    site.answer("/first.js", first)
+    engine(site, "importScripts('/first.js')")
+    site.alter("polyfill.js", "wake, 5000", "wake, 50")
+    kitted.tab.reload()
+    model = site.model(MODEL, SIZE)
+    kitted.start(MODEL)
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
+    assert len(site.seen("/first.js")) == 2
+
+
+def test_asked_for(kitted: Kitted, site: Site) -> None:
+    """A page that asks for its fetch has it go on, also where the browser did not name the database when the page began."""
+    model = site.model(MODEL, SIZE)
+    model.faults.rate = 4 << 20
+    kitted.start(MODEL)
+    site.wait(lambda: model.sent > SEGMENT)
+    site.alter("polyfill.js", before="indexedDB.databases = async () => []")
+    kitted.tab.reload()
+    model.faults.rate = 0
+    kitted.run("kept.push(await (await manager()).get('x'))")
+    assert kitted.ends()["records"][0]["sha256"] == model.sha256
 
 
 def test_no_room(kitted: Kitted, site: Site) -> None:

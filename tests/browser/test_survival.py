@@ -29,6 +29,22 @@ DIGESTS = {
     KIT: "return digest()",
 }
 
+SILENT = """
+    const parts = {
+        database: () => new Promise((done, failed) => { Object.assign(indexedDB.open("probe"), { onsuccess: done, onerror: failed }) }),
+        caches: async () => (await caches.open("probe")).put("/probe", new Response("1")),
+        locks: () => navigator.locks.query(),
+        worker: () => fetch("/bgfetch/engine.js"),
+    }
+    const silent = []
+    await Promise.all(Object.entries(parts).map(([name, ask]) => {
+        const answered = ask().catch(() => {}).then(() => true)
+        return Promise.race([answered, new Promise((late) => setTimeout(late, 10_000))]).then((it) => it || silent.push(name))
+    }))
+    return silent
+"""
+"""Which of the browser's own parts, without any of the kit's, do not answer a page at all."""
+
 
 class Journey:
     """A download on its way in a browser.
@@ -45,6 +61,7 @@ class Journey:
         self.site = site
         self.model = model
         self.page = page
+        self.healed = False  # a browser that was killed may come back with a part that never answers: then it is killed again, once
         self.tab: Tab = self._open()
 
     def _open(self) -> Tab:
@@ -64,9 +81,18 @@ class Journey:
             self.site.wait(lambda: self.model.sent >= wanted, within=within, what=what)
         except AssertionError as late:
             state = self.tab.evaluate("[state.textContent, document.visibilityState]", within=10)
-            raise AssertionError(
-                f"{late}; the page says {state}; {self.model.sent} bytes were sent"
-            ) from None
+            silent = self.tab.run(SILENT)
+            said = f"{late}; the page says {state}; {self.model.sent} bytes were sent; no answer of {silent}; last asked for: {self.asked()}"
+            if not silent or self.healed:
+                raise AssertionError(said) from None
+            print(said)
+            self.healed = True
+            self.restart()
+            self.until(part)
+
+    def asked(self) -> list[str]:
+        """The last paths of the site that were asked for."""
+        return [each.path for each in list(self.site.server.requests)[-8:]]
 
     def reopen(self) -> None:
         """Close the tab, and open the page in another."""

@@ -264,7 +264,7 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
   let looking = Promise.resolve();
   const again = () => { looking = looking.then(look).catch((error) => console.error(error)).then(idle); };
 
-  void navigator.locks.request("bgfetch-engine", async () => {
+  navigator.locks.request("bgfetch-engine", async () => {
     looking = kit.sweep().catch((error) => console.error(error)); // what an engine before may have left
     const online = () => { for (const { run } of runs.values()) run.online(); };
     kit.listen((message) => {
@@ -275,5 +275,5 @@ importScripts("database.js", "segments.js", "reply.js", "source.js", "transfer.j
     addEventListener("online", online);
     again();
     await new Promise(() => {}); // held as long as the tab lives
-  });
+  }).catch((error) => setTimeout(() => { throw error; })); // so that the page hears of it, and begins another
 }

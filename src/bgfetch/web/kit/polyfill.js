@@ -26,6 +26,7 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
       early?.close();
       kit.listen((message) => { if (message.type === "changed") void wake(); });
       addEventListener("online", () => kit.tell({ type: "network", online: true }));
+      void wake();
     }
     kit.listen(hear);
   })().catch((error) => { loaded = undefined; throw error; });
@@ -313,11 +314,11 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
       engine = undefined;
     };
     engine.onmessage = () => { end(); void wake(); }; // it had nothing to do
-    engine.onerror = () => { end(); setTimeout(wake, 5000); }; // its file cannot be had now
+    engine.onerror = () => { end(); setTimeout(wake, 5000); }; // its file cannot be had now, or it has failed
   };
 
   const wake = async () => {
-    const rows = await kit.rows();
+    const rows = await kit.rows().catch(() => []); // a method that is called says so
     if (rows.some((row) => !row.result && !row.paused && !row.native)) kit.start();
   };
 
@@ -373,11 +374,10 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
   let early;
   const attend = async () => {
     early = new BroadcastChannel("bgfetch");
-    early.onmessage = () => void load().then(wake);
+    early.onmessage = () => void load();
     // Asked for, not opened: a site that has never fetched gets no database.
     if (!(await indexedDB.databases()).some(({ name }) => name === "bgfetch")) return;
-    await load();
-    await Promise.all([wake(), kit.deliver()]);
+    await kit.deliver();
   };
   if (inWorker) void load();
   else if ("serviceWorker" in navigator && "locks" in navigator) attend().catch(() => {}); // no storage for this page; a method that is called will say so
