@@ -260,6 +260,11 @@ def test_the_articles_flow_can_be_aborted(tab: Tab, demo: Demo) -> None:
     assert until(tab, "document.querySelector('#result').textContent").startswith("Probability of speech")
 
 
+@pytest.mark.parametrize(
+    "shared",
+    ["chromium", *(pytest.param(name, marks=pytest.mark.whole) for name in ("firefox", "webkit"))],
+    indirect=True,
+)
 def test_axe_finds_no_violation_on_the_pages(tab: Tab, browser: Browser, demo: Demo) -> None:
     """Every page, light and dark, with nothing downloaded and with a model that has just run."""
     tab.goto(demo.url)

@@ -112,7 +112,9 @@ def test_a_browser_that_was_closed_goes_on(page: Tab, chromium: Browser, site: S
     assert chromium.open(site.url).run(READY + END) == model.sha256
 
 
-@pytest.mark.parametrize("kind", ["bare", "firefox", "webkit"])
+@pytest.mark.parametrize(
+    "kind", ["bare", *(pytest.param(name, marks=pytest.mark.whole) for name in ("firefox", "webkit"))]
+)
 def test_where_there_is_none_it_cannot_be_asked_for(kind: str, tmp_path: Path, site: Site) -> None:
     """The error has a name; asked again without that wish the page gets the other engine."""
     site.model("/models/m/model.bin", 2**20)
