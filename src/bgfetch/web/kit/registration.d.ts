@@ -52,7 +52,7 @@ export class Registration extends EventTarget {
     reader(name: string): Promise<ReadableStreamDefaultReader<Uint8Array<ArrayBufferLike>>>;
     /** The whole in memory. @param {string} name @throws RangeError: more than 2 GiB */
     bytes(name: string): Promise<Uint8Array<ArrayBuffer>>;
-    /** An address that the worker answers from what is stored, in pages that it controls. @param {string} name */
+    /** An address that the worker answers from what is stored, in pages that it controls; its "#stored" tells the worker to look. @param {string} name */
     url(name: string): Promise<string>;
     /** News of it, from whichever tab. @param {import("./types").Progress} message */
     hear(message: import("./types").Progress): Promise<void>;

@@ -118,7 +118,7 @@ export class Registration extends EventTarget {
     for (let at = 0, read; !(read = await reader.read()).done; at += read.value.length) bytes.set(read.value, at);
     return bytes;
   }
-  /** An address that the worker answers from what is stored, in pages that it controls; what follows its "#" tells the worker to look. @param {string} name */
+  /** An address that the worker answers from what is stored, in pages that it controls; its "#stored" tells the worker to look. @param {string} name */
   async url(name) {
     const { request: { url }, entry } = await this.#record(name);
     return `${entry ? `${url.replace(/[?#].*/, "")}?sha256=${entry.sha256}` : url.replace(/#.*/, "")}#stored`;
