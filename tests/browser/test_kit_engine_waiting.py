@@ -103,7 +103,7 @@ def test_no_lock(kitted: Kitted, site: Site) -> None:
 
     site.answer("/first.js", first)
     engine(site, "importScripts('/first.js')")
-    site.alter("polyfill.js", "wake, 5000", "wake, 50")
+    site.alter("polyfill.js", "AGAIN = 5000", "AGAIN = 50")
     kitted.tab.reload()
     model = site.model(MODEL, SIZE)
     kitted.start(MODEL)
@@ -111,16 +111,31 @@ def test_no_lock(kitted: Kitted, site: Site) -> None:
     assert len(site.seen("/first.js")) == 2
 
 
-def test_asked_for(kitted: Kitted, site: Site) -> None:
-    """A page that asks for its fetch has it go on, also where the browser did not name the database when the page began."""
+UNNAMED = "indexedDB.databases = async () => []"
+REFUSED = """
+    const {open} = IDBFactory.prototype
+    let tries = 0
+    IDBFactory.prototype.open = function (...which) {
+        if (tries++) return open.apply(this, which)
+        const asked = {error: new DOMException("Internal error.", "UnknownError")}
+        setTimeout(() => asked.onerror())
+        return asked
+    }
+"""
+
+
+@pytest.mark.parametrize("first", [UNNAMED, REFUSED], ids=["unnamed", "refused"])
+def test_first_answer(first: str, kitted: Kitted, site: Site) -> None:
+    """A page has its fetch go on, also where the browser did not name the database at first, or did not open it."""
     model = site.model(MODEL, SIZE)
     model.faults.rate = 4 << 20
     kitted.start(MODEL)
     site.wait(lambda: model.sent > SEGMENT)
-    site.alter("polyfill.js", before="indexedDB.databases = async () => []")
+    site.alter("polyfill.js", "AGAIN = 5000", "AGAIN = 50", before=first)
     kitted.tab.reload()
     model.faults.rate = 0
-    kitted.run("kept.push(await (await manager()).get('x'))")
+    if first == UNNAMED:
+        kitted.run("kept.push(await (await manager()).get('x'))")
     assert kitted.ends()["records"][0]["sha256"] == model.sha256
 
 

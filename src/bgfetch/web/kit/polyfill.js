@@ -314,13 +314,15 @@ if (!(/** @type {any} */ (globalThis)[Symbol.for("bgfetch")]?.registration)) {
       engine = undefined;
     };
     engine.onmessage = () => { end(); void wake(); }; // it had nothing to do
-    engine.onerror = () => { end(); setTimeout(wake, 5000); }; // its file cannot be had now, or it has failed
+    engine.onerror = () => { end(); setTimeout(wake, AGAIN); }; // its file cannot be had now, or it has failed
   };
 
-  const wake = async () => {
-    const rows = await kit.rows().catch(() => []); // a method that is called says so
-    if (rows.some((row) => !row.result && !row.paused && !row.native)) kit.start();
-  };
+  const AGAIN = 5000; // ms
+
+  const wake = () => kit.rows().then(
+    (rows) => { if (rows.some((row) => !row.result && !row.paused && !row.native)) kit.start(); },
+    () => void setTimeout(wake, AGAIN), // a browser that has just started may refuse at first
+  );
 
   kit.deliver = async () => {
     await load();
