@@ -101,7 +101,7 @@ test-peers:
 
 COVERAGE := --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 # Two workers: one has all that needs no browser, in its order; see tests/conftest.py.
-WORKERS := -n 2 --dist loadgroup
+WORKERS := -n 2
 # Both halves run whatever the first one says; the summary of the whole suite comes last.
 test: setup test-peers web-models ## the built wheel under the unit tests, then the whole suite with 100 % branches of the core
 	@status=0; \

@@ -62,7 +62,10 @@ def test_all_of_a_scope(home: DaemonProcess, server: OriginServer) -> None:
     """`--all --scope` means those of the scope and no others; each is told as JSON."""
     server.rate = 20_000  # under way however long the commands take
     for id_, scope in (("a", "one"), ("b", "one"), ("c", "two")):
-        home.command("get", server.url_of("/model.bin") + f"?{id_}", "-d", "--id", id_, "--scope", scope)
+        said = home.command(
+            "get", server.url_of("/model.bin") + f"?{id_}", "-d", "--id", id_, "--scope", scope
+        )
+        assert said.returncode == 0, said
     paused = [
         json.loads(line)
         for line in home.command("pause", "--all", "--scope", "one", "--json").stdout.splitlines()

@@ -192,7 +192,6 @@ class Home(DaemonProcess):
 
 def hand_over(home: Home, machine: Machine, url: str, sha256: str) -> None:
     """An app asks in a shell of its own and ends; then its shell is closed."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the shell would inherit that it is ignored
     line = f'"$0" {_EXAMPLES / "03_app.py"} {url} {sha256}; echo done; exec sleep 60'
     shell = subprocess.Popen(
         machine.command(["sh", "-c", line, sys.executable]),
