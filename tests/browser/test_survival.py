@@ -34,7 +34,6 @@ SILENT = """
         database: () => new Promise((done, failed) => { Object.assign(indexedDB.open("probe"), { onsuccess: done, onerror: failed }) }),
         caches: async () => (await caches.open("probe")).put("/probe", new Response("1")),
         locks: () => navigator.locks.query(),
-        worker: () => fetch("/bgfetch/engine.js"),
     }
     const silent = []
     await Promise.all(Object.entries(parts).map(([name, ask]) => {
