@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Browser", "BrowserError", "PageError", "Process", "Tab", "expression", "outcome"]
+__all__ = ["PATIENCE", "Browser", "BrowserError", "PageError", "Process", "Tab", "expression", "outcome"]
+
+PATIENCE = 120.0
+"""Seconds to wait for what is to come; longer than the kit waits before it gives up a native fetch (60 s) or a connection (30 s)."""
 
 
 class BrowserError(Exception):
@@ -45,14 +48,14 @@ class Tab(Protocol):
     def reload(self) -> None:
         """Load the page again, and wait until it has loaded."""
 
-    def run(self, body: str, *, within: float = 60.0, **values: Any) -> Any:
+    def run(self, body: str, *, within: float = PATIENCE, **values: Any) -> Any:
         """What the body of an async function returns, as JSON; `values` are its constants.
 
         Raises:
             PageError: It threw.
         """
 
-    def evaluate(self, expression: str, *, within: float = 60.0, **values: Any) -> Any:
+    def evaluate(self, expression: str, *, within: float = PATIENCE, **values: Any) -> Any:
         """What an expression gives, which may use `await`, as JSON; otherwise as `run`."""
 
     def click(self, selector: str) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.browser.browsers import BrowserError, PageError, Process, expression, outcome
+from tests.browser.browsers import PATIENCE, BrowserError, PageError, Process, expression, outcome
 from tests.browser.wire import Message, Wire
 
 __all__ = ["Chromium", "ChromiumTab", "program"]
@@ -116,7 +116,7 @@ class ChromiumTab:
         self._session = wire.call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"]
         self.call("Page.enable")
 
-    def call(self, method: str, params: Message | None = None, *, within: float = 60.0) -> Any:
+    def call(self, method: str, params: Message | None = None, *, within: float = PATIENCE) -> Any:
         """The result of a command of the DevTools protocol, given to this page."""
         return self._wire.call(method, params, within=within, sessionId=self._session)
 
@@ -134,7 +134,7 @@ class ChromiumTab:
         self.call("Page.reload")
         self._loaded()
 
-    def run(self, body: str, *, within: float = 60.0, **values: Any) -> Any:
+    def run(self, body: str, *, within: float = PATIENCE, **values: Any) -> Any:
         """What the body of an async function returns."""
         asked = {
             "expression": expression(body, values),
@@ -148,7 +148,7 @@ class ChromiumTab:
             raise PageError(str(about).partition(":")[0], str(about))
         return outcome(said["result"].get("value"))
 
-    def evaluate(self, expression: str, *, within: float = 60.0, **values: Any) -> Any:
+    def evaluate(self, expression: str, *, within: float = PATIENCE, **values: Any) -> Any:
         """What an expression gives."""
         return self.run(f"return ({expression})", within=within, **values)
 

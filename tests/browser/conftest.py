@@ -7,12 +7,22 @@ again for the next one. Where a browser is missing its tests are skipped with th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from tests.browser.browsers import Browser, BrowserError, Tab
+from tests.browser.browsers import PATIENCE, Browser, BrowserError, Tab
 from tests.browser.kitted import Kitted
 from tests.browser.lab import running
 from tests.browser.sites import Site
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test in a browser has the time to wait for two things as long as may be, unless it says how much it needs."""
+    for item in items:
+        if item.path.is_relative_to(HERE) and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(2 * PATIENCE))
 
 
 @pytest.fixture(scope="session", params=["chromium", "firefox", "webkit"])

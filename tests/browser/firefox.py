@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.browser.browsers import BrowserError, PageError, Process, expression, outcome
+from tests.browser.browsers import PATIENCE, BrowserError, PageError, Process, expression, outcome
 from tests.browser.chromium import MIDDLE
 from tests.browser.wire import Message, Wire
 
@@ -102,7 +102,7 @@ class FirefoxTab:
         self._wire = wire
         self._context = context
 
-    def call(self, method: str, params: Message | None = None, *, within: float = 60.0) -> Any:
+    def call(self, method: str, params: Message | None = None, *, within: float = PATIENCE) -> Any:
         """The result of a command of WebDriver BiDi that is about this page."""
         return self._wire.call(method, {"context": self._context, **(params or {})}, within=within)
 
@@ -114,7 +114,7 @@ class FirefoxTab:
         """Load the page again."""
         self.call("browsingContext.reload", {"wait": "complete"})
 
-    def run(self, body: str, *, within: float = 60.0, **values: Any) -> Any:
+    def run(self, body: str, *, within: float = PATIENCE, **values: Any) -> Any:
         """What the body of an async function returns."""
         asked = {
             "expression": expression(body, values),
@@ -127,7 +127,7 @@ class FirefoxTab:
             raise PageError(str(about).partition(":")[0], str(about))
         return outcome(said["result"].get("value"))
 
-    def evaluate(self, expression: str, *, within: float = 60.0, **values: Any) -> Any:
+    def evaluate(self, expression: str, *, within: float = PATIENCE, **values: Any) -> Any:
         """What an expression gives."""
         return self.run(f"return ({expression})", within=within, **values)
 

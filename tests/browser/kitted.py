@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.browser.browsers import Browser, Tab
+from tests.browser.browsers import PATIENCE, Browser, Tab
 from tests.browser.sites import Site
 
 __all__ = ["IN_ONE", "PAGE", "Kitted"]
@@ -85,7 +85,7 @@ class Kitted:
         """Begin a fetch with the id "x"."""
         self.run("await begin('x', requests, options)", requests=requests, options=options)
 
-    def ends(self, *, within: float = 40.0, event: str = "success") -> dict[str, Any]:
+    def ends(self, *, within: float = PATIENCE, event: str = "success") -> dict[str, Any]:
         """What the worker says of the settle event, once it has come."""
         found: dict[str, Any] = self.site.wait(
             lambda: next((each for each in self.site.told if "event" in each), None),

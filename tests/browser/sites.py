@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
+from tests.browser.browsers import PATIENCE
 from tests.browser.models import Model, Seeded, manifest_reply
 
 import bgfetch
@@ -98,7 +99,7 @@ class Site:
         """Requests for a path so far."""
         return [each for each in list(self.server.requests) if (each.path, each.method) == (path, method)]
 
-    def wait(self, said: Callable[[], Any], *, within: float = 15.0, what: str = "it") -> Any:
+    def wait(self, said: Callable[[], Any], *, within: float = PATIENCE, what: str = "it") -> Any:
         """What it gives once that is true; asked at each request and report.
 
         Raises:
@@ -112,7 +113,7 @@ class Site:
                 self._changed.wait(min(left, 0.05))  # bytes that are sent notify nobody
         return value
 
-    def hears(self, *, within: float = 15.0, **facts: Any) -> Any:
+    def hears(self, *, within: float = PATIENCE, **facts: Any) -> Any:
         """The first report that has these members, once it has come."""
 
         def said() -> Any:

@@ -17,10 +17,7 @@ import models
 import pytest
 import server
 from tests.browser.asgi import serve
-from tests.browser.browsers import Browser, Tab
-
-# A first start of WebAssembly on two busy cores, after a browser's own.
-pytestmark = pytest.mark.timeout(180)
+from tests.browser.browsers import PATIENCE, Browser, Tab
 
 AXE = """const script = document.createElement("script")
     script.src = "/npm/axe-core/axe.min.js"
@@ -121,7 +118,7 @@ def press(tab: Tab, browser: Browser, name: str, part: str = "button") -> None:
         tab.press("Enter")
 
 
-def until(tab: Tab, condition: str, *, within: float = 90, **values: Any) -> Any:
+def until(tab: Tab, condition: str, *, within: float = PATIENCE, **values: Any) -> Any:
     """What an expression gives once that is true, in seconds at most: a native fetch that does not begin is given up after 60."""
     return tab.run(
         f"""for (;;) {{

@@ -48,8 +48,6 @@ STATES = {
     "unsupported": ("unsupported", "This browser cannot keep models", []),
 }
 
-pytestmark = pytest.mark.timeout(120)  # the first test of a module waits for three browsers to start
-
 
 @pytest.fixture(scope="module")
 def strict_site() -> Iterator[str]:

@@ -12,9 +12,6 @@ from tests.browser.test_demo import Demo, demo, need_models, press, state, tab, 
 
 __all__ = ["demo", "tab"]
 
-pytestmark = pytest.mark.timeout(240)  # Gemma is 253 MB, and its first words take their time
-
-
 BEGINNING = "Once upon a time, a small computer"
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
 from tests.browser.kitted import Kitted
 from tests.browser.sites import Site
-
-pytestmark = pytest.mark.timeout(60)  # a browser starts
 
 BUSY = """
     importScripts("/bgfetch/database.js")

@@ -14,8 +14,6 @@ from tests.browser.sites import Site
 from bgfetch.testing import Content, Exchange, text_reply
 from bgfetch.testing.message import correct_reply
 
-pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 to 40 MiB go through it
-
 MODEL = "/models/m/model.bin"
 MIB = 1 << 20
 SIZE = 3 * SEGMENT + 5 * MIB

@@ -13,8 +13,6 @@ from tests.browser.sites import Site
 
 from bgfetch.testing import Exchange, text_reply
 
-pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 MiB go through it
-
 MODEL = "/models/m/model.bin"
 SIZE = 2 * SEGMENT + 12345
 

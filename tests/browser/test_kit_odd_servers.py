@@ -14,7 +14,7 @@ from tests.browser.sites import Site
 
 from bgfetch.testing import Content, Exchange, Reply, text_reply
 
-pytestmark = [IN_ONE, pytest.mark.timeout(60)]  # a browser starts, and 30 MiB go through it
+pytestmark = IN_ONE
 
 FILE = "/files/model.bin"
 MIB = 1 << 20

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from tests.browser.kitted import WORKER, Kitted
 from tests.browser.models import SEGMENT, Model
 from tests.browser.sites import Site
-
-pytestmark = pytest.mark.timeout(60)  # a browser starts, and 20 MiB go through it
 
 MODEL = "/models/m/model.bin"
 SIZE = 2 * SEGMENT + 12345

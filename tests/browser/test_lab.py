@@ -15,8 +15,6 @@ from tests.browser.lab import running
 from tests.browser.models import SEGMENT
 from tests.browser.sites import Site
 
-pytestmark = pytest.mark.timeout(90)  # a browser starts
-
 MARK = "globalThis.seen ??= Math.random()"
 BUTTON = "document.body.innerHTML = '<button onclick=\"globalThis.clicked = navigator.userActivation?.isActive ?? true\">x'"
 

@@ -11,8 +11,6 @@ from tests.browser.chromium import ChromiumTab
 from tests.browser.lab import running
 from tests.browser.sites import Site
 
-pytestmark = pytest.mark.timeout(120)  # a browser starts, and takes seconds for its first native fetch
-
 SIZE = 40 * 2**20 + 5
 READY = """
 const { ready } = await import("/bgfetch/bgfetch.js");
@@ -163,6 +161,9 @@ def test_a_server_that_drops_connections(page: Tab, site: Site) -> None:
     """The browser takes each up where it broke off, and the digests are right."""
     model = site.model("/models/m/model.bin", SIZE)
     model.faults.drop_every = 5 * 2**20
+    # As of a line. When several break off within milliseconds Chromium forgets one of them now and then: in 6 of 36 runs
+    # without a rate, in none of 125 with it. The kit gives that up after a minute and finishes, so the test is only slow then.
+    model.faults.rate = 20_000_000
     assert page.run(
         START
         + "const first = reg.engine; await reg.finished; return [first, await hex(await reg.bytes('model.bin'))]"
@@ -170,6 +171,8 @@ def test_a_server_that_drops_connections(page: Tab, site: Site) -> None:
         "native",
         model.sha256,
     ]
+    taken_up = [each for each in site.seen(model.path) if each.headers.get("sec-fetch-mode") == "navigate"]
+    assert taken_up  # a page's own requests are "cors"
 
 
 def test_wrong_bytes_are_never_stored(page: Tab, site: Site) -> None:
@@ -354,5 +357,5 @@ def test_no_page_is_needed(page: Tab, chromium: Browser, site: Site) -> None:
         + "if (reg.engine !== 'native') throw new Error(reg.engine)"
     )
     page.close()
-    site.hears(id="m", size=SIZE, within=40)
+    site.hears(id="m", size=SIZE)
     assert chromium.open(site.url).run(READY + "return (await bf.get('m')).result") == "success"

@@ -15,8 +15,6 @@ from tests.browser.lab import running
 from tests.browser.models import Model, Seeded
 from tests.browser.sites import Site
 
-pytestmark = pytest.mark.timeout(90)  # a browser starts
-
 SIZE = 3 * 2**20 + 7
 READY = """
 const { ready } = await import("/bgfetch/bgfetch.js");

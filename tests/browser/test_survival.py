@@ -72,12 +72,12 @@ class Journey:
         self.tab.click("#download")
         self.until(1 / 50)
 
-    def until(self, part: float, *, within: float = 60.0) -> None:
+    def until(self, part: float) -> None:
         """Wait until such a part of the model has been sent."""
         wanted = part * self.model.size
         what = f"{wanted / MIB:.0f} MiB"
         try:
-            self.site.wait(lambda: self.model.sent >= wanted, within=within, what=what)
+            self.site.wait(lambda: self.model.sent >= wanted, what=what)
         except AssertionError as late:
             state = self.tab.evaluate("[state.textContent, document.visibilityState]", within=10)
             silent = self.tab.run(SILENT)
@@ -112,7 +112,7 @@ class Journey:
             what=f"the end, after {self.model.sent / MIB:.0f} MiB,",
         )
         assert told["ended"] == "success", told
-        digest: str = self.tab.run(DIGESTS[self.page], model=MODEL, within=120)
+        digest: str = self.tab.run(DIGESTS[self.page], model=MODEL)
         return digest
 
 
@@ -190,7 +190,6 @@ def test_native_engine(tmp_path: Path, site: Site) -> None:
 
 
 # test_kit_worker_storage.py has the same of the engine, in each browser.
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "kind", ["bare", *(pytest.param(name, marks=pytest.mark.whole) for name in ("firefox", "webkit"))]
 )
@@ -208,12 +207,11 @@ def test_two_tabs_download_once(kind: str, tmp_path: Path, site: Site) -> None:
         assert "failure" not in second.evaluate("state.textContent")
         journey.tab.close()
         journey.tab = second
-        assert journey.ends(within=60) == model.sha256
+        assert journey.ends() == model.sha256
     assert model.sent <= 1.0 * model.size + 3 * (8 * MIB)
 
 
 @pytest.mark.whole  # test_kit_engine_faults.py has the same of the engine
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["bare", "firefox", "webkit"])
 @pytest.mark.parametrize("fault", ["wrong bytes", "a page instead of the model"])
 def test_what_is_wrong_is_never_handed_out(kind: str, fault: str, tmp_path: Path, site: Site) -> None:
@@ -227,9 +225,7 @@ def test_what_is_wrong_is_never_handed_out(kind: str, fault: str, tmp_path: Path
         journey = Journey(browser, site, model)
         journey.tab.run("await registered")
         journey.tab.click("#download")
-        told = site.wait(
-            lambda: next((each for each in site.told if "ended" in each), None), within=90, what="the end"
-        )
+        told = site.wait(lambda: next((each for each in site.told if "ended" in each), None), what="the end")
         assert told == {"ended": "fail", "reason": "fetch-error"}
         assert journey.tab.evaluate("(await caches.match(model)) === undefined", model=MODEL) is True
         assert journey.tab.evaluate("state.textContent") == "failure: fetch-error"

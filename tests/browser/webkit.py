@@ -19,7 +19,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.browser.browsers import BrowserError, PageError, Process, expression, outcome
+from tests.browser.browsers import PATIENCE, BrowserError, PageError, Process, expression, outcome
 from tests.browser.wire import Message, Wire
 
 __all__ = ["WebKit", "WebKitTab", "program"]
@@ -123,7 +123,7 @@ class WebKitTab:
         created = wire.expect(lambda event: event["method"] == "Target.targetCreated", what="the page")
         self._target: str = created["params"]["targetInfo"]["targetId"]
 
-    def call(self, method: str, params: Message | None = None, *, within: float = 60.0) -> Any:
+    def call(self, method: str, params: Message | None = None, *, within: float = PATIENCE) -> Any:
         """The result of a command of WebKit's inspector, given to this page."""
         self._follow()
         target = self._target
@@ -143,13 +143,13 @@ class WebKitTab:
         """Load the page again."""
         self._leave("Page.reload", {})
 
-    def run(self, body: str, *, within: float = 60.0, **values: Any) -> Any:
+    def run(self, body: str, *, within: float = PATIENCE, **values: Any) -> Any:
         """What the body of an async function returns."""
         said = self._evaluated({"expression": expression(body, values)})
         awaited = {"promiseObjectId": said["objectId"], "returnByValue": True}
         return outcome(self.call("Runtime.awaitPromise", awaited, within=within)["result"].get("value"))
 
-    def evaluate(self, expression: str, *, within: float = 60.0, **values: Any) -> Any:
+    def evaluate(self, expression: str, *, within: float = PATIENCE, **values: Any) -> Any:
         """What an expression gives."""
         return self.run(f"return ({expression})", within=within, **values)
 

@@ -12,15 +12,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.browser.browsers import BrowserError
+from tests.browser.browsers import PATIENCE, BrowserError
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 __all__ = ["Message", "Wire"]
 
 Message = dict[str, Any]
-
-_PATIENCE = 60.0
 
 
 class Wire:
@@ -39,7 +37,7 @@ class Wire:
         self._events: list[Message] = []
 
     def call(
-        self, method: str, params: Message | None = None, *, within: float = _PATIENCE, **more: Any
+        self, method: str, params: Message | None = None, *, within: float = PATIENCE, **more: Any
     ) -> Any:
         """The result of a command; `more` stands beside its params, such as a session.
 
@@ -75,7 +73,7 @@ class Wire:
         return list(self._events)
 
     def expect(
-        self, wanted: Callable[[Message], bool], *, within: float = _PATIENCE, what: str = ""
+        self, wanted: Callable[[Message], bool], *, within: float = PATIENCE, what: str = ""
     ) -> Message:
         """The first event since `forget` that is wanted, once it has come.
 

@@ -209,7 +209,6 @@ def kill_often(tmp_path: Path, *, kills: int, life: float, rate: float, faulty: 
 
 
 @needs_fork
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("faulty", [False, True], ids=["plain", "dropping"])
 def test_survives_kills(tmp_path: Path, *, faulty: bool) -> None:
     """Killed again and again: everything finishes right, and a kill costs at most 2 MiB a connection."""

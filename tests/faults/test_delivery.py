@@ -213,7 +213,6 @@ def kill_often(tmp_path: Path, *, kills: int, seed: int) -> Toll:
 
 
 @needs_fork
-@pytest.mark.timeout(60)
 def test_survives_kills(tmp_path: Path) -> None:
     """A sample of the thousand below."""
     assert kill_often(tmp_path, kills=25, seed=1).events > 0

@@ -85,7 +85,6 @@ def played(program: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize(("fate", "wait"), [("DROP", 0.2), ("DROP", 3.1), ("REJECT", 1.0), ("REJECT", 4.0)])
 def test_a_server_that_could_not_be_reached(fate: str, wait: float) -> None:
     """Whether packets vanish or are refused, and in whichever moment it comes back."""
@@ -99,7 +98,6 @@ def test_a_server_that_could_not_be_reached(fate: str, wait: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("fate", ["DROP", "REJECT"])
 def test_a_name_that_could_not_be_looked_up(fate: str) -> None:
     """Whether the resolver is silent or away."""
@@ -113,7 +111,6 @@ def test_a_name_that_could_not_be_looked_up(fate: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_many_wait_and_one_looks() -> None:
     """Forty downloads of a host that is away make no more attempts than one; when it is back all begin."""
     found = played("""
@@ -125,7 +122,6 @@ def test_many_wait_and_one_looks() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_a_host_that_is_back_may_refuse() -> None:
     """What it says to the one that looks is asked by all the others at once, not one every few seconds."""
     found = played("""
@@ -137,7 +133,6 @@ def test_a_host_that_is_back_may_refuse() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_a_silent_resolver_holds_up_nobody_who_stops() -> None:
     """Whoever stops while a name is being looked up has stopped within 2 s, also as a process."""
     found = played("""

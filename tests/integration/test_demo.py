@@ -31,7 +31,6 @@ def demo(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.timeout(60)
 def test_the_story_holds_for_any_file(tmp_path: Path) -> None:
     """503, cut connections, expired URLs and SIGKILL: the file is whole, little came twice, a second get asks nothing."""
     file = tmp_path / "weights.bin"

@@ -14,7 +14,6 @@ from bgfetch.testing import OriginServer
 
 pytestmark = [
     pytest.mark.slow,  # a kernel takes seconds to begin
-    pytest.mark.timeout(60),
     pytest.mark.filterwarnings("ignore"),  # of the kernel's own packages
     pytest.mark.skipif(
         not all(map(find_spec, ("ipykernel", "jupyter_client"))),

@@ -8,8 +8,6 @@ import pytest
 from tests.browser.conformance.page import ECHO, FEATURE, SLOW, TEXT, Page
 from tests.browser.sites import Site
 
-pytestmark = pytest.mark.timeout(60)  # a browser starts; Chromium's first fetch waits for 5 s
-
 wpt = pytest.mark.wpt
 case = pytest.mark.case
 

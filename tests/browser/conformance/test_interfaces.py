@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.browser.conformance.page import SLOW, Page
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.wpt("idlharness.any.js")]  # a browser starts
+pytestmark = pytest.mark.wpt("idlharness.any.js")
 
 case = pytest.mark.case
 

@@ -12,10 +12,7 @@ from tests.browser.sites import Site
 from bgfetch.testing import Content, Exchange, Fuse, Reply, SeenRequest, text_reply
 from bgfetch.testing.message import correct_reply
 
-pytestmark = [
-    pytest.mark.timeout(90),  # a browser starts; Chromium tries again after 20 s
-    pytest.mark.wpt("not in web-platform-tests"),
-]
+pytestmark = pytest.mark.wpt("not in web-platform-tests")
 
 case = pytest.mark.case
 

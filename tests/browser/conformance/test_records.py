@@ -7,8 +7,6 @@ from collections.abc import Callable
 import pytest
 from tests.browser.conformance.page import FEATURE, SLOW, TEXT, Page
 
-pytestmark = pytest.mark.timeout(60)  # a browser starts; Chromium's first fetch waits for 5 s
-
 wpt = pytest.mark.wpt
 case = pytest.mark.case
 

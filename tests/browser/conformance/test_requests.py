@@ -12,8 +12,6 @@ from tests.certificates import server_context
 
 from bgfetch.testing import Exchange, text_reply
 
-pytestmark = pytest.mark.timeout(60)  # a browser starts; Chromium's first fetch waits for 5 s
-
 wpt = pytest.mark.wpt
 case = pytest.mark.case
 

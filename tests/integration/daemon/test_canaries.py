@@ -131,7 +131,6 @@ def seen(daemon: DaemonProcess, *said: str) -> list[str]:
     return found + [f"{each.name} in the daemon's environment" for each in ALL if each.value in environ]
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("path", ["/model", "/denied"], ids=["done", "failed"])
 def test_none_is_left_and_no_handler_inherits_one(
     daemon: DaemonProcess, server: OriginServer, tmp_path: Path, path: str
@@ -156,7 +155,6 @@ def test_none_is_left_and_no_handler_inherits_one(
     assert inherited == []
 
 
-@pytest.mark.timeout(60)
 def test_none_is_left_by_kill_restart_and_abort(daemon: DaemonProcess, server: OriginServer) -> None:
     """While it is under way, after SIGKILL, with a daemon that lost them, and after the abort."""
     daemon.start()
@@ -175,7 +173,6 @@ def test_none_is_left_by_kill_restart_and_abort(daemon: DaemonProcess, server: O
     assert seen(daemon) == []
 
 
-@pytest.mark.timeout(60)
 def test_errors_repeat_none(daemon: DaemonProcess) -> None:
     """What is refused is refused without its secret, over the API, by the command and in Python."""
     assert daemon.command("daemon", "start").returncode == 0

@@ -241,7 +241,6 @@ def test_an_application_outlives_a_restart_of_its_daemon(home: DaemonProcess, se
 
 
 @pytest.mark.slow  # who listens gives a daemon 15 s to come back, as an upgraded one does
-@pytest.mark.timeout(60)
 def test_a_daemon_that_was_told_to_end_is_not_started_again_by_who_listens(
     home: DaemonProcess, server: OriginServer
 ) -> None:

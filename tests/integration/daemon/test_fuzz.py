@@ -107,7 +107,6 @@ FUZZED = [
 FUZZED = [route for route in FUZZED if route.path != "/v1/events"]
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("route", FUZZED, ids=lambda route: f"{route.method} {route.path}")
 def test_no_answer_is_a_bug(prey: Target, route: Route) -> None:
     """Every answer is the one the document names or an error of ours, and the daemon lives."""
@@ -193,7 +192,6 @@ def replaced(value: Any, at: tuple[Any, ...], by: Any) -> Any:
     return copy
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("what", WHOLE)
 def test_one_odd_thing_in_what_is_right(prey: Target, what: str) -> None:
     """In each place of a request that works, each odd value: taken or refused by name; what was taken can be told again."""

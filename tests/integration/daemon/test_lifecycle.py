@@ -148,7 +148,6 @@ def test_ends_when_nobody_needs_it(tmp_path: Path, server: OriginServer) -> None
         daemon.close()
 
 
-@pytest.mark.timeout(40)
 @pytest.mark.parametrize("at_work", [False, True])
 def test_ends_when_its_home_is_deleted(tmp_path: Path, server: OriginServer, *, at_work: bool) -> None:
     """It does not go on unseen, and leaves the folder deleted, also when it was fetching into it."""
@@ -166,7 +165,6 @@ def test_ends_when_its_home_is_deleted(tmp_path: Path, server: OriginServer, *, 
         daemon.close()
 
 
-@pytest.mark.timeout(40)
 def test_ends_when_its_database_is_deleted(tmp_path: Path) -> None:
     """It says why, and the next one begins anew."""
     daemon = DaemonProcess(tmp_path / "home", {"BGFETCH_DAEMON_LINGER": "4s"})
