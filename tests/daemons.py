@@ -107,11 +107,11 @@ class DaemonProcess:
         asked = {"scope": scope, "id": id, "requests": [{"url": url}], **more}
         return int(self.call("POST", "/v1/registrations", asked)["uid"])
 
-    def settled(self, uid: int, *, within: float = 45.0) -> Json:
+    def settled(self, uid: int, *, within: float = 15.0) -> Json:
         """The registration, once it is over."""
         return self.is_in(uid, State.SETTLED, within=within)
 
-    def logged(self, *names: str, within: float = 45.0, **query: str) -> Event:
+    def logged(self, *names: str, within: float = 15.0, **query: str) -> Event:
         """The first line of the log that is called so, once it is written."""
         with self.events(after=0, within=within, **query) as told:
             for event in told:
@@ -119,7 +119,7 @@ class DaemonProcess:
                     return event
         raise AssertionError(f"no line {' or '.join(names)} within {within:g} s")
 
-    def reaches(self, uid: int, said: Callable[[Json], Any], *, within: float = 45.0) -> Json:
+    def reaches(self, uid: int, said: Callable[[Json], Any], *, within: float = 15.0) -> Json:
         """The registration once this is so of it; it is looked at whenever anything is told of it."""
         row: Json = {}
         with self.events(after=0, within=within, registration=str(uid)) as told:
@@ -130,11 +130,11 @@ class DaemonProcess:
                         return row
         raise AssertionError(f"not within {within:g} s: {row}")
 
-    def holds(self, uid: int, count: int = 1, *, within: float = 45.0) -> Json:
+    def holds(self, uid: int, count: int = 1, *, within: float = 15.0) -> Json:
         """The registration once so many bytes have come."""
         return self.reaches(uid, lambda row: row["downloaded"] >= count, within=within)
 
-    def is_in(self, uid: int, state: State, *, within: float = 45.0) -> Json:
+    def is_in(self, uid: int, state: State, *, within: float = 15.0) -> Json:
         """The registration once it is in this state."""
         return self.reaches(uid, lambda row: row["state"] == state, within=within)
 
@@ -182,7 +182,7 @@ class DaemonProcess:
         assert self.process is not None
         self.process.send_signal(number)
 
-    def ended(self, *, within: float = 30.0) -> int:
+    def ended(self, *, within: float = 10.0) -> int:
         """Its exit code, once it has ended."""
         assert self.process is not None
         self.process.communicate(timeout=within)

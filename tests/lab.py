@@ -163,7 +163,7 @@ class Lab:
     def _on_settled(self, job: Job, event_id: int) -> None:
         self._settled.put((job.row.uid, event_id))
 
-    def wait(self, timeout: float = 45.0) -> Ended:
+    def wait(self, timeout: float = 15.0) -> Ended:
         """The next registration that settles; TimeoutError when none does in time."""
         try:
             uid, _ = self._settled.get(timeout=timeout)
@@ -176,7 +176,7 @@ class Lab:
         outbox = [event for event in self.store.pending(now=self.clock.now()) if event.uid == uid]
         return Ended(row, records, outbox, self.store.events(uid), bodies)
 
-    def fetch(self, *requests: Request, timeout: float = 45.0, download_total: int = 0) -> Ended:
+    def fetch(self, *requests: Request, timeout: float = 15.0, download_total: int = 0) -> Ended:
         """Register, start and wait."""
         self.begin(*requests, download_total=download_total)
         return self.wait(timeout)
